@@ -6,24 +6,17 @@
  */
 import { closeSync, constants, lstatSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { dlopen } from 'node:ffi';
+import { type Library, openLibrary, type Signatures } from '#system/kernel/ffi.ts';
 import { GantryError } from '#types/errors.ts';
 
-type MakeFifo = (path: string, mode: number) => number;
+const LIBC = { mkfifo: { returns: 'i32', arguments: ['string', 'u32'] } } as const satisfies Signatures;
 
-let makeFifoCall: MakeFifo | undefined;
-
-function libcMakeFifo(): MakeFifo {
-  if (makeFifoCall === undefined) {
-    const { functions } = dlopen('libc.so.6', { mkfifo: { arguments: ['string', 'u32'], return: 'i32' } });
-    makeFifoCall = functions['mkfifo'] as unknown as MakeFifo;
-  }
-  return makeFifoCall;
-}
+let libc: Library<typeof LIBC> | undefined;
 
 /** Creates a FIFO; one that exists already is kept, anything else at that path is an error. */
 export function makeFifo(path: string, mode = 0o700): void {
-  if (libcMakeFifo()(path, mode) === 0) return;
+  libc ??= openLibrary('libc.so.6', LIBC);
+  if (libc.calls.mkfifo(path, mode) === 0) return;
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found?.isFIFO() === true) return;
   throw new GantryError('system', `mkfifo ${path}: ${found === undefined ? 'failed' : 'file exists'}`);
