@@ -44,7 +44,7 @@ describe('process streams', () => {
 
   function make(options: Partial<ProcessStreamsOptions> = {}): FifoProcessStreams {
     const streams = new FifoProcessStreams({
-      stdin: false,
+      openStdin: false,
       stdinOnce: false,
       terminal: false,
       closeStdin: () => {},
@@ -110,7 +110,7 @@ describe('process streams', () => {
 
   it('delivers input typed before the process exists, and its end', async () => {
     let closed = 0;
-    const streams = make({ stdin: true, stdinOnce: true, closeStdin: () => void (closed += 1) });
+    const streams = make({ openStdin: true, stdinOnce: true, closeStdin: () => void (closed += 1) });
     const { near, far } = await socketPair();
     const ended = streams.attach(near, BOTH);
     far.end('early input\n');
@@ -129,7 +129,7 @@ describe('process streams', () => {
   });
 
   it('ends an attachment by the detach keys and leaves the process running', async () => {
-    const streams = make({ stdin: true, terminal: true });
+    const streams = make({ openStdin: true, terminal: true });
     const stdio = await streams.open(directory, undefined);
     const child = run(stdio, 'cat');
     const { near, far } = await socketPair();

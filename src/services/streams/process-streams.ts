@@ -22,8 +22,8 @@ const DRAIN_HELD_MS = 10_000;
 const DRAIN_CHECK_MS = 100;
 
 export interface ProcessStreamsOptions {
-  /** OpenStdin: the process has an input at all. */
-  readonly stdin: boolean;
+  /** The process has an input at all. */
+  readonly openStdin: boolean;
   /** The first client's half-close ends the input: StdinOnce, and always for an exec. */
   readonly stdinOnce: boolean;
   readonly terminal: boolean;
@@ -44,7 +44,7 @@ export class FifoProcessStreams implements ProcessStreams {
 
   constructor(options: ProcessStreamsOptions) {
     this.#options = options;
-    this.#stdin = options.stdin ? new ProcessStdin(options.closeStdin) : undefined;
+    this.#stdin = options.openStdin ? new ProcessStdin(options.closeStdin) : undefined;
   }
 
   async open(directory: string, log: LogSink | undefined): Promise<Stdio> {
@@ -93,9 +93,9 @@ export class FifoProcessStreams implements ProcessStreams {
   }
 
   #stdio(directory: string): Stdio {
-    const { stdin, terminal } = this.#options;
+    const { openStdin, terminal } = this.#options;
     const stdio = {
-      stdin: stdin ? join(directory, 'stdin') : '',
+      stdin: openStdin ? join(directory, 'stdin') : '',
       stdout: join(directory, 'stdout'),
       stderr: terminal ? '' : join(directory, 'stderr'),
       terminal,
