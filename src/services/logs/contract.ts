@@ -53,6 +53,8 @@ export interface LogDrivers {
   open(info: LogInfo): Promise<LogWriter>;
   /** Throws `notImplemented`: `configured logging driver does not support reading`. */
   read(info: LogInfo, options: LogReadOptions, signal: AbortSignal): AsyncIterable<LogRecord>;
+  /** The same as `read`, with the records that are at hand together: many times faster for long logs. */
+  readBatches(info: LogInfo, options: LogReadOptions, signal: AbortSignal): AsyncIterable<readonly LogRecord[]>;
   /** Path shown as LogPath by inspect; empty when the driver has none. */
   path(info: LogInfo): string;
 }

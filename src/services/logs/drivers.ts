@@ -16,7 +16,7 @@ import { LineSplitter } from './line-splitter.ts';
 import { LocalFormat } from './local-format.ts';
 import { LogFile } from './log-file.ts';
 import { jsonRetention, localRetention, parseSize, type Retention } from './options.ts';
-import { readLog } from './read-log.ts';
+import { type LogSource, readLog, readLogBatches } from './read-log.ts';
 
 type Options = Readonly<Record<string, string>>;
 
@@ -93,17 +93,25 @@ export class FileLogDrivers implements LogDrivers {
   }
 
   read(info: LogInfo, options: LogReadOptions, signal: AbortSignal): AsyncIterable<LogRecord> {
-    if (info.driver === 'none') {
-      throw new GantryError('notImplemented', 'configured logging driver does not support reading');
-    }
-    const driver = fileDriver(info.driver);
-    const path = driver.path(info);
-    return readLog({ path, format: driver.format({}), live: this.#live.get(path) }, options, signal);
+    return readLog(this.#source(info), options, signal);
+  }
+
+  readBatches(info: LogInfo, options: LogReadOptions, signal: AbortSignal): AsyncIterable<readonly LogRecord[]> {
+    return readLogBatches(this.#source(info), options, signal);
   }
 
   path(info: LogInfo): string {
     // Compat: docker's inspect names the file of json-file only.
     return info.driver === 'json-file' ? JSON_FILE.path(info) : '';
+  }
+
+  #source(info: LogInfo): LogSource {
+    if (info.driver === 'none') {
+      throw new GantryError('notImplemented', 'configured logging driver does not support reading');
+    }
+    const driver = fileDriver(info.driver);
+    const path = driver.path(info);
+    return { path, format: driver.format({}), live: this.#live.get(path) };
   }
 }
 

@@ -235,14 +235,8 @@ describe('log drivers', () => {
   it('sends records with timestamps, details and frames', async () => {
     const record: LogRecord = { stream: 'stderr', line: Buffer.from('hi\n'), timeNs: 1_600_000_000_120_000_000n, attributes: { b: '2 &', a: '1' } };
     const text = encodeLogRecord(record, { timestamps: true, details: true, multiplexed: true }).toString('latin1');
-    assert.equal(text, '\x02\0\0\0\0\0\0\x2f2020-09-13T12:26:40.120000000Z a=1,b=2+%26 hi\n');
-    async function* two(): AsyncGenerator<LogRecord> {
-      yield record;
-      yield record;
-    }
-    const chunks: string[] = [];
+    assert.equal(text, '\x02\0\0\0\0\0\0\x2e2020-09-13T12:26:40.120000000Z a=1,b=2+%26 hi\n');
     const plain = { timestamps: false, details: false, multiplexed: false };
-    for await (const chunk of encodeLogRecords(two(), plain)) chunks.push(chunk.toString());
-    assert.deepEqual(chunks, ['hi\nhi\n']);
+    assert.equal(encodeLogRecords([record, record], plain).toString(), 'hi\nhi\n');
   });
 });

@@ -43,19 +43,36 @@ function openSegment(path: string): Segment | undefined {
   return undefined;
 }
 
-/** Records in order; ends at the end of the log or, following, when its writer closes or `signal` aborts. */
+/**
+ * Records in order, as many at a time as are at hand; ends at the end of the log or, following, when its
+ * writer closes or `signal` aborts.
+ */
+export async function* readLogBatches(
+  source: LogSource,
+  options: LogReadOptions,
+  signal: AbortSignal,
+): AsyncGenerator<readonly LogRecord[], void, void> {
+  const reader = new LogReader(source, options, signal);
+  try {
+    yield* reader.batches();
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    reader.close();
+  }
+}
+
+/** The same, one record at a time. */
 export async function* readLog(
   source: LogSource,
   options: LogReadOptions,
   signal: AbortSignal,
 ): AsyncGenerator<LogRecord, void, void> {
-  const reader = new LogReader(source, options, signal);
-  try {
-    yield* reader.records();
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
-    reader.close();
+  for await (const batch of readLogBatches(source, options, signal)) {
+    for (const record of batch) {
+      if (signal.aborted) return;
+      yield record;
+    }
   }
 }
 
@@ -85,7 +102,7 @@ class LogReader {
     for (const segment of this.#segments.splice(0)) closeSync(segment.descriptor);
   }
 
-  async *records(): AsyncGenerator<LogRecord, void, void> {
+  async *batches(): AsyncGenerator<readonly LogRecord[], void, void> {
     if (this.#options.tail !== undefined) await this.#skipToTail(this.#options.tail);
     const { live } = this.#source;
     const isFollowing = this.#options.follow && live !== undefined;
@@ -145,7 +162,7 @@ class LogReader {
     return unpacked;
   }
 
-  async *#decodeAll(segment: Segment): AsyncGenerator<LogRecord, void, void> {
+  async *#decodeAll(segment: Segment): AsyncGenerator<readonly LogRecord[], void, void> {
     const read = readerOf(segment.descriptor);
     const decoder = this.#source.format.decoder();
     const block = Buffer.allocUnsafe(BLOCK_BYTES);
@@ -153,11 +170,12 @@ class LogReader {
       const count = await read(block, segment.offset);
       if (count === 0) return;
       segment.offset += count;
-      yield* this.#chosen(decoder.push(block.subarray(0, count)));
+      const records = this.#chosen(decoder.push(block.subarray(0, count)));
+      if (records.length > 0) yield records;
     }
   }
 
-  async *#follow(first: Segment, live: LogFile): AsyncGenerator<LogRecord, void, void> {
+  async *#follow(first: Segment, live: LogFile): AsyncGenerator<readonly LogRecord[], void, void> {
     let segment = first;
     let decoder = this.#source.format.decoder();
     const block = Buffer.allocUnsafe(BLOCK_BYTES);
@@ -167,7 +185,8 @@ class LogReader {
       const count = await readerOf(segment.descriptor)(block, segment.offset);
       if (count > 0) {
         segment.offset += count;
-        yield* this.#chosen(decoder.push(block.subarray(0, count)));
+        const records = this.#chosen(decoder.push(block.subarray(0, count)));
+        if (records.length > 0) yield records;
       } else if (generation !== this.#generation) {
         const next = this.#nextGeneration(live);
         if (next === undefined) return;
@@ -205,16 +224,17 @@ class LogReader {
     return true;
   }
 
-  *#chosen(records: readonly LogRecord[]): Generator<LogRecord, void, void> {
+  #chosen(records: readonly LogRecord[]): LogRecord[] {
     const { sinceNs, untilNs } = this.#options;
+    const chosen: LogRecord[] = [];
     for (const record of records) {
       if (sinceNs !== undefined && record.timeNs < sinceNs) continue;
       if (untilNs !== undefined && record.timeNs > untilNs) {
         this.#isPastUntil = true;
-        return;
+        break;
       }
-      if (this.#signal.aborted) return;
-      if (this.#options[record.stream]) yield record;
+      if (this.#options[record.stream]) chosen.push(record);
     }
+    return chosen;
   }
 }

@@ -10,8 +10,6 @@ export interface LogTextOptions {
 }
 
 const FRACTION_DIGITS = 9;
-/** Records gathered into one chunk while more are at hand. */
-const BATCH_BYTES = 64 * 1024;
 
 /** One record as a chunk of the answer. */
 export function encodeLogRecord(record: LogRecord, options: LogTextOptions): Buffer {
@@ -21,43 +19,9 @@ export function encodeLogRecord(record: LogRecord, options: LogTextOptions): Buf
   return options.multiplexed ? frameChunk(record.stream, text) : text;
 }
 
-/** Chunks of a whole answer; records that come together leave together, none waits for another. */
-export async function* encodeLogRecords(
-  records: AsyncIterable<LogRecord>,
-  options: LogTextOptions,
-): AsyncGenerator<Buffer, void, void> {
-  let batch: Buffer[] = [];
-  let size = 0;
-  const source = records[Symbol.asyncIterator]();
-  try {
-    let next = source.next();
-    for (;;) {
-      const result = await firstOf(next, batch.length > 0);
-      if (result === undefined || result.done === true || size >= BATCH_BYTES) {
-        if (batch.length > 0) yield Buffer.concat(batch);
-        batch = [];
-        size = 0;
-      }
-      if (result === undefined) continue;
-      if (result.done === true) return;
-      const chunk = encodeLogRecord(result.value, options);
-      batch.push(chunk);
-      size += chunk.length;
-      next = source.next();
-    }
-  } finally {
-    await source.return?.();
-  }
-}
-
-/** The record, or undefined when it is not there within this turn of the event loop. */
-async function firstOf<T>(next: Promise<T>, hasBatch: boolean): Promise<T | undefined> {
-  if (!hasBatch) return await next;
-  const { promise, resolve } = Promise.withResolvers<undefined>();
-  const timer = setImmediate(resolve, undefined);
-  const result = await Promise.race([next, promise]);
-  clearImmediate(timer);
-  return result;
+/** Records that are at hand together, as one chunk. */
+export function encodeLogRecords(records: readonly LogRecord[], options: LogTextOptions): Buffer {
+  return Buffer.concat(records.map((record) => encodeLogRecord(record, options)));
 }
 
 /** Compat: here docker keeps all nine digits, unlike in its files. */
