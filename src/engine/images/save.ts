@@ -1,0 +1,134 @@
+/**
+ * `docker save`: one archive that is both docker-archive (manifest.json, repositories) and OCI layout
+ * (oci-layout, index.json), as dockerd writes since 25. Layers are plain tars named by their diffID.
+ */
+import { goJson } from '#services/images/config.ts';
+import type { Image } from '#services/images/contract.ts';
+import type { ImageStore } from '#services/images/store.ts';
+import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
+import { parseTime } from '#system/clock/clock.ts';
+import { type Digest, digestHex, digestOf } from '#types/digest.ts';
+import { GantryError } from '#types/errors.ts';
+import { formatPlatform, matchesPlatform, type Platform } from '#types/platform.ts';
+import { canonicalString, familiarName, familiarString, isNameOnly, parseAnyReference, type Reference, withDefaultTag } from '#types/reference.ts';
+import { imagePlatform } from './inspect.ts';
+import { type EmitEvent, imageAttributes } from './remove.ts';
+
+const LAYER_MEDIA_TYPE = 'application/vnd.oci.image.layer.v1.tar';
+const MANIFEST_MEDIA_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+
+interface Chosen {
+  readonly image: Image;
+  readonly tags: Reference[];
+}
+
+/** Which images and names a list of arguments means; a bare repository means all its tags. */
+function choose(images: ImageStore, names: readonly string[]): Chosen[] {
+  const chosen = new Map<Digest, Chosen>();
+  const add = (image: Image, reference?: Reference): void => {
+    const entry = chosen.get(image.id) ?? { image, tags: [] };
+    chosen.set(image.id, entry);
+    if (reference === undefined || reference.digest !== undefined) return;
+    const tag = withDefaultTag(reference);
+    if (!entry.tags.some((known) => canonicalString(known) === canonicalString(tag))) entry.tags.push(tag);
+  };
+  for (const name of names) {
+    const parsed = parseAnyReference(name);
+    if (parsed.kind === 'named' && isNameOnly(parsed.reference)) {
+      const matches = images.referencesByName(parsed.reference);
+      for (const match of matches) add(images.get(match.image) as Image, match.reference);
+      if (matches.length > 0) continue;
+    }
+    const named = parsed.kind === 'named' && images.named(parsed.reference) !== undefined;
+    add(images.resolve(name), named ? parsed.reference : undefined);
+  }
+  return [...chosen.values()];
+}
+
+/** Checks the names at once and returns the archive as a stream. */
+export function saveImages(
+  context: { images: ImageStore; tar: TarCodec; emit: EmitEvent },
+  names: readonly string[],
+  platform?: Platform,
+): AsyncIterable<Buffer> {
+  const chosen = choose(context.images, names);
+  for (const { image } of chosen) {
+    if (platform !== undefined && !matchesPlatform(platform, imagePlatform(image))) {
+      throw new GantryError('notFound', `no suitable export target found for platform ${formatPlatform(platform)}`);
+    }
+    if (image.topLayer === undefined) throw new GantryError('system', 'empty export - not implemented');
+  }
+  const pieces = archivePieces(context.images, chosen);
+  for (const { image } of chosen) context.emit('image', 'save', image.id, imageAttributes(image, image.id));
+  return writeArchive(context.tar, pieces);
+}
+
+function filePiece(path: string, bytes: Buffer, modifiedNs = 0n): TarPiece {
+  const once = async function* (): AsyncGenerator<Buffer> {
+    yield bytes;
+  };
+  return { entry: makeEntry(path, 'file', { sizeBytes: bytes.length, modifiedNs }), content: once };
+}
+
+function layerPiece(images: ImageStore, diffId: Digest, modifiedNs: bigint): TarPiece {
+  const blob = images.layerBlob(diffId);
+  if (blob === undefined) throw new GantryError('system', `content of layer ${diffId}: not found`);
+  const entry = makeEntry(blobPath(diffId), 'file', { sizeBytes: blob.tarSizeBytes, modifiedNs });
+  return { entry, content: () => images.openLayer(diffId) };
+}
+
+const blobPath = (digest: Digest): string => `blobs/sha256/${digestHex(digest)}`;
+
+/** The archive's entries, sorted by path as dockerd packs its directory. */
+function archivePieces(images: ImageStore, chosen: readonly Chosen[]): TarPiece[] {
+  const blobs = new Map<string, TarPiece>();
+  const manifest: object[] = [];
+  const descriptors: object[] = [];
+  const repositories: Record<string, Record<string, string>> = {};
+  for (const { image, tags } of chosen) {
+    const created = (image.config.created === undefined ? undefined : parseTime(image.config.created)) ?? 0n;
+    const diffIds = image.config.rootfs.diff_ids;
+    const layers = diffIds.map((digest) => {
+      const piece = blobs.get(blobPath(digest)) ?? layerPiece(images, digest, created);
+      blobs.set(blobPath(digest), piece);
+      return { mediaType: LAYER_MEDIA_TYPE, digest, size: piece.entry.sizeBytes };
+    });
+    const config = images.configBytes(image.id);
+    blobs.set(blobPath(image.id), filePiece(blobPath(image.id), config, created));
+    const document = Buffer.from(
+      goJson({
+        schemaVersion: 2,
+        mediaType: MANIFEST_MEDIA_TYPE,
+        config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: image.id, size: config.length },
+        layers,
+      }),
+    );
+    const digest = digestOf(document);
+    blobs.set(blobPath(digest), filePiece(blobPath(digest), document));
+    const descriptor = { mediaType: MANIFEST_MEDIA_TYPE, digest, size: document.length };
+    for (const tag of tags) {
+      const tagText = tag.tag ?? 'latest';
+      (repositories[familiarName(tag)] ??= {})[tagText] = digestHex(diffIds.at(-1) as Digest);
+      descriptors.push({ ...descriptor, annotations: { 'io.containerd.image.name': canonicalString(tag), 'org.opencontainers.image.ref.name': tagText } });
+    }
+    if (tags.length === 0) descriptors.push(descriptor);
+    manifest.push({
+      Config: blobPath(image.id),
+      RepoTags: tags.length === 0 ? null : tags.map(familiarString),
+      Layers: diffIds.map(blobPath),
+      ...(image.parent !== undefined && chosen.some((other) => other.image.id === image.parent) ? { Parent: image.parent } : {}),
+      LayerSources: Object.fromEntries(layers.map((layer) => [layer.digest, layer])),
+    });
+  }
+  const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: descriptors };
+  const text = (path: string, value: string): TarPiece => filePiece(path, Buffer.from(value));
+  return [
+    { entry: makeEntry('blobs', 'directory') },
+    { entry: makeEntry('blobs/sha256', 'directory') },
+    ...[...blobs].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, piece]) => piece),
+    text('index.json', goJson(index)),
+    text('manifest.json', `${goJson(manifest)}\n`),
+    text('oci-layout', '{"imageLayoutVersion": "1.0.0"}'),
+    ...(Object.keys(repositories).length === 0 ? [] : [text('repositories', `${goJson(repositories)}\n`)]),
+  ];
+}

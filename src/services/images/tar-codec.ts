@@ -1,0 +1,64 @@
+/** The tar and compression functions that images and builds ask for; the daemon hands in system/tar. */
+import type { TarEntry, TarReadEntry } from '#system/tar/contract.ts';
+
+export interface TarCodec {
+  /** Reads an uncompressed archive; fails on a truncated or malformed one. */
+  read(source: AsyncIterable<Buffer>): AsyncIterable<TarReadEntry>;
+  /** The header blocks of an entry (PAX records first where needed); content and padding follow. */
+  header(entry: TarEntry): Buffer;
+  /** Recognises gzip, zstd, bzip2 and xz by their first bytes and undoes them; plain data passes. */
+  decompress(source: AsyncIterable<Buffer>, signal?: AbortSignal): AsyncIterable<Buffer>;
+}
+
+const BLOCK_BYTES = 512;
+
+/** Zeros up to the next block. */
+export function tarPadding(sizeBytes: number): Buffer {
+  return Buffer.alloc((BLOCK_BYTES - (sizeBytes % BLOCK_BYTES)) % BLOCK_BYTES);
+}
+
+/** The two zero blocks at the end. */
+export const TAR_END: Buffer = Buffer.alloc(2 * BLOCK_BYTES);
+
+/** An entry with the usual defaults. */
+export function makeEntry(path: string, type: TarEntry['type'], fields: Partial<TarEntry> = {}): TarEntry {
+  return {
+    path,
+    type,
+    linkPath: '',
+    mode: type === 'directory' ? 0o755 : 0o644,
+    uid: 0,
+    gid: 0,
+    userName: '',
+    groupName: '',
+    sizeBytes: 0,
+    modifiedNs: 0n,
+    deviceMajor: 0,
+    deviceMinor: 0,
+    xattrs: new Map(),
+    ...fields,
+  };
+}
+
+/** An entry to write: its bytes are read only when its turn comes. */
+export interface TarPiece {
+  readonly entry: TarEntry;
+  readonly content?: () => AsyncIterable<Buffer>;
+}
+
+/** Writes pieces as one archive; a content of another length than announced is an error. */
+export async function* writeArchive(codec: TarCodec, pieces: Iterable<TarPiece> | AsyncIterable<TarPiece>): AsyncGenerator<Buffer> {
+  for await (const { entry, content } of pieces) {
+    yield codec.header(entry);
+    if (content === undefined) continue;
+    let written = 0;
+    for await (const chunk of content()) {
+      written += chunk.length;
+      yield chunk;
+    }
+    if (written !== entry.sizeBytes) throw new Error(`archive/tar: ${entry.path} has ${written} bytes instead of ${entry.sizeBytes}`);
+    const padding = tarPadding(written);
+    if (padding.length > 0) yield padding;
+  }
+  yield TAR_END;
+}
