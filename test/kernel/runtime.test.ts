@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Shim, ShimEvent, ShimLauncher } from '#system/runtime/contract.ts';
 import { drainFifo, makeFifo } from '#system/runtime/fifo.ts';
 import { openShimLauncher } from '#system/runtime/launcher.ts';
+import { runtimeSuite } from './runtime-suite.ts';
 
 const SHIM = 'io.containerd.runc.v2';
 const NO_STDIO = { stdin: '', stdout: '', stderr: '', terminal: false };
@@ -70,6 +71,15 @@ describe('the real shim', { skip: missing() }, () => {
   }
 
   const runc = (): { root: string } => ({ root: join(root, 'runc') });
+
+  runtimeSuite({
+    launcher: () => launcher,
+    task: async (kind) => {
+      const made = await startShim(kind === 'quick' ? ['/bin/sh', '-c', 'exit 7'] : ['/bin/sleep', '1000']);
+      await made.shim.create({ id: made.id, bundle: made.path, stdio: NO_STDIO, runc: runc() });
+      return made;
+    },
+  });
 
   it('runs a process, reports its exit by Wait and by event, and ends', async () => {
     const { id, path, shim } = await startShim(['/bin/sh', '-c', 'exit 7']);
@@ -201,6 +211,37 @@ describe('the real shim', { skip: missing() }, () => {
     await warm[Symbol.asyncDispose]();
     await delay(200);
     assert.deepEqual(readdirSync(join(directory, 'warm')), []);
+  });
+
+  it('ends the warm shim an earlier daemon left, but not one that serves', async () => {
+    const directory = join(root, 'v');
+    mkdirSync(directory);
+    const open = (warmShims: 0 | 1): Promise<ShimLauncher> =>
+      openShimLauncher({ directory, namespace: 'gantry-test', warmShims });
+    const left = await open(1);
+    const ready = async (count: number): Promise<void> => {
+      for (let tries = 0; tries < 200 && idleCount(directory) !== count; tries += 1) await delay(20);
+      assert.equal(idleCount(directory), count);
+    };
+    await ready(1);
+    const { id, path, shim } = await startShim(['/bin/sleep', '1000'], left);
+    await shim.create({ id, bundle: path, stdio: NO_STDIO, runc: runc() });
+    await shim.start(id);
+    await ready(2);
+    // `left` is not disposed: it stands for a daemon that was killed.
+    const next = await open(1);
+    await ready(2);
+    const served = await next.connect(shim.address);
+    assert.equal((await served.state(id)).status, 'running');
+    await next[Symbol.asyncDispose]();
+    await ready(1);
+    await served.kill(id, 9);
+    await served.wait(id);
+    await served.delete(id);
+    await served.shutdown(id);
+    await served.closed;
+    await left[Symbol.asyncDispose]();
+    await ready(0);
   });
 });
 

@@ -20,7 +20,8 @@ const REFILL_DELAY_MS = 150;
 const MAX_LEFTOVERS = 10_000;
 
 /** From a shim's answer to Shutdown until its process is gone. */
-const END_GRACE_MS = 300;
+const END_GRACE_MS = 500;
+const GONE_CHECK_MS = 20;
 
 interface WarmShimsDependencies {
   launch(options: ShimStartOptions): Promise<TaskShim>;
@@ -36,6 +37,8 @@ export class WarmShims implements AsyncDisposable {
   #enabled = false;
   #idle: TaskShim | undefined;
   #refill: Promise<void> = Promise.resolve();
+  /** Directories of ended shims being removed. */
+  #removals: Promise<unknown> = Promise.resolve();
 
   constructor(directory: string, dependencies: WarmShimsDependencies) {
     this.#directory = directory;
@@ -46,7 +49,9 @@ export class WarmShims implements AsyncDisposable {
   async open(): Promise<void> {
     this.#enabled = true;
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    for (const name of readdirSync(this.#directory).slice(0, MAX_LEFTOVERS)) await this.#clearLeftover(name);
+    const leftovers = readdirSync(this.#directory).slice(0, MAX_LEFTOVERS);
+    // In the background: shims with a task make us wait for nothing.
+    this.#removals = Promise.all(leftovers.map((name) => this.#clearLeftover(name)));
     this.#refill = this.#prepare();
   }
 
@@ -66,9 +71,11 @@ export class WarmShims implements AsyncDisposable {
     await this.#refill;
     const shim = this.#idle;
     this.#idle = undefined;
-    if (shim === undefined) return;
-    await shim.shutdown('');
-    await shim[Symbol.asyncDispose]();
+    if (shim !== undefined) {
+      await shim.shutdown('');
+      await shim[Symbol.asyncDispose]();
+    }
+    await this.#removals;
   }
 
   #scheduleRefill(): void {
@@ -91,7 +98,7 @@ export class WarmShims implements AsyncDisposable {
       this.#idle = shim;
       void shim.closed.then(() => {
         if (this.#idle === shim) this.#idle = undefined;
-        removeUnlessRunning(bundle, shim.pid);
+        this.#removals = Promise.all([this.#removals, removeWhenGone(bundle, shim.pid)]);
       });
     } catch {
       // Not being warm only costs time: the next start launches its own shim and reports what is wrong.
@@ -104,9 +111,9 @@ export class WarmShims implements AsyncDisposable {
     try {
       const shim = await this.#dependencies.connect(leftoverAddress(bundle));
       await shim.shutdown('');
-      await Promise.race([shim.closed, delay(END_GRACE_MS, undefined, { ref: false })]);
+      const isEnding = await Promise.race([shim.closed.then(() => true), delay(END_GRACE_MS, false)]);
       await shim[Symbol.asyncDispose]();
-      removeUnlessRunning(bundle, shim.pid);
+      if (isEnding) await removeWhenGone(bundle, shim.pid);
     } catch {
       rmSync(bundle, { recursive: true, force: true });
     }
@@ -122,9 +129,16 @@ function leftoverAddress(bundle: string): string {
   }
 }
 
-/** A lost connection is not yet a dead shim: it may serve on while this daemon leaves. */
-function removeUnlessRunning(bundle: string, pid: number): void {
-  if (!existsSync(`/proc/${pid}/cwd/gantry-address`)) rmSync(bundle, { recursive: true, force: true });
+/**
+ * Removes a shim's directory once its process is gone. A lost connection is not yet a dead shim: it closes
+ * its connections first, or serves on while this daemon leaves; then the next `open` sees to it.
+ */
+async function removeWhenGone(bundle: string, pid: number): Promise<void> {
+  for (let waitedMs = 0; existsSync(`/proc/${pid}/cwd/gantry-address`); waitedMs += GONE_CHECK_MS) {
+    if (waitedMs >= END_GRACE_MS) return;
+    await delay(GONE_CHECK_MS);
+  }
+  rmSync(bundle, { recursive: true, force: true });
 }
 
 /** Whether the container asks to share a shim with others. */
