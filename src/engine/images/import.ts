@@ -1,0 +1,82 @@
+/** `docker import`: one tar becomes an image of one layer. */
+import { encodeImageConfig } from '#services/images/config.ts';
+import type { Image } from '#services/images/contract.ts';
+import type { ImageStore } from '#services/images/store.ts';
+import type { TarCodec } from '#services/images/tar-codec.ts';
+import { now } from '#system/clock/clock.ts';
+import { GantryError } from '#types/errors.ts';
+import { hostPlatform, type Platform } from '#types/platform.ts';
+import type { Reference } from '#types/reference.ts';
+import { applyChanges } from './changes.ts';
+import { importLayer } from './layer.ts';
+import { reportProgress, type WriteProgress } from './progress.ts';
+import { type EmitEvent, imageAttributes } from './remove.ts';
+import { nameImage } from './tag.ts';
+
+export interface ImportContext {
+  readonly images: ImageStore;
+  readonly tar: TarCodec;
+  readonly emit: EmitEvent;
+}
+
+export interface ImportOptions {
+  /** `-`, or an http(s) URL that is fetched instead of reading `body`. */
+  readonly source: string;
+  readonly body: AsyncIterable<Buffer>;
+  readonly message: string;
+  readonly changes: readonly string[];
+  readonly platform?: Platform;
+  readonly reference?: Reference;
+  readonly write: WriteProgress;
+}
+
+/** Longest wait for a server's answer to begin. */
+const DOWNLOAD_START_TIMEOUT_MS = 60_000;
+
+async function openSource(options: ImportOptions, signal?: AbortSignal): Promise<AsyncIterable<Buffer>> {
+  if (options.source === '-') return options.body;
+  const url = /^https?:\/\//.test(options.source) ? options.source : `http://${options.source}`;
+  if (!URL.canParse(url)) throw new GantryError('invalid', `parse "${url}": invalid URI for request`);
+  await options.write({ status: `Downloading from ${url}` });
+  const starting = AbortSignal.timeout(DOWNLOAD_START_TIMEOUT_MS);
+  let response: Response;
+  try {
+    response = await fetch(url, { signal: signal === undefined ? starting : AbortSignal.any([signal, starting]) });
+  } catch (error) {
+    throw new GantryError('system', `Get "${url}": ${(error as Error).message}`, { cause: error });
+  }
+  if (!response.ok || response.body === null) {
+    throw new GantryError('system', `failed to GET ${url} with status ${response.status} ${response.statusText}: `);
+  }
+  const total = Number(response.headers.get('content-length') ?? 0);
+  const chunks = async function* (body: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+    for await (const chunk of body) yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  };
+  return reportProgress(chunks(response.body), { id: '', status: 'Importing', total, write: options.write });
+}
+
+/** Imports; the last message is the new ID. */
+export async function importImage(context: ImportContext, options: ImportOptions, signal?: AbortSignal): Promise<Image> {
+  const { images } = context;
+  // Changes are checked before any byte is read.
+  const config = applyChanges({}, options.changes);
+  const source = await openSource(options, signal);
+  const created = now();
+  using hold = images.hold();
+  const layer = await importLayer(source, { images, tar: context.tar, hold, parent: undefined }, signal);
+  const platform = options.platform ?? hostPlatform();
+  const bytes = encodeImageConfig({
+    ...platform,
+    created,
+    comment: options.message,
+    config,
+    diffIds: [layer.diffId],
+    history: [{ created, comment: options.message }],
+  });
+  const image = await images.create(bytes, {});
+  if (options.reference !== undefined) nameImage(images, image.id, { reference: options.reference, emit: context.emit });
+  context.emit('image', 'import', image.id, imageAttributes(image, image.id));
+  await options.write({ status: image.id });
+  return images.get(image.id) ?? image;
+}
+
