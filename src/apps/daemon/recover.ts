@@ -1,0 +1,162 @@
+/**
+ * What a starting daemon finds from the one before it: running containers are taken over again, ended ones
+ * get their exit, half-done things are finished or undone, and restart policies apply.
+ */
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { removeHeld } from '#engine/containers/remove.ts';
+import { scheduleRestart } from '#engine/containers/restart-policy.ts';
+import { startHeld } from '#engine/containers/start.ts';
+import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
+import { openLog, streamsOf } from '#engine/containers/output.ts';
+import type { Services } from '#engine/services.ts';
+import { isAlive } from '#services/containers/container.ts';
+import type { LiveContainer } from '#services/containers/live.ts';
+import { now } from '#system/clock/clock.ts';
+import type { Shim } from '#system/runtime/contract.ts';
+import { errorMessage } from '#types/errors.ts';
+import { type Id, isId } from '#types/ids.ts';
+
+/** How long reconnecting to one shim may take before it counts as dead. */
+const RECONNECT_TIMEOUT_MS = 10_000;
+
+/** Brings records and reality together. Called once, before the API is served. */
+export async function recover(services: Services): Promise<void> {
+  const containers = services.containers.all();
+  const shims = new Map<Id, Shim>();
+  for (const container of containers) {
+    const shim = await reconnect(services, container);
+    if (shim !== undefined) shims.set(container.id, shim);
+  }
+  await removeOrphanBundles(services, shims);
+  await services.networks.recover(new Set(shims.keys()));
+  await services.snapshots.recover(new Set(containers.map((container) => container.id)));
+  for (const container of containers) {
+    const shim = shims.get(container.id);
+    try {
+      if (shim !== undefined) await takeOver(services, container, shim);
+      else await settleLost(services, container);
+    } catch (error) {
+      services.logger.error('recovering a container failed', { container: container.id, error: errorMessage(error) });
+    }
+  }
+}
+
+/** Starts what restart policies ask for. Called after the API is served, like dockerd. */
+export async function startByPolicy(services: Services): Promise<void> {
+  const wanted = services.containers.all().filter((container) => shouldStart(container));
+  for (const container of wanted.reverse()) {
+    using _held = await container.lock.acquire();
+    if (isAlive(container.state) || services.stopping.aborted) continue;
+    await startHeld(services, container).catch((error: unknown) => {
+      services.logger.error('failed to start container', { container: container.id, error: errorMessage(error) });
+    });
+  }
+}
+
+function shouldStart(container: LiveContainer): boolean {
+  const { record } = container;
+  if (isAlive(record.state) || record.state.status === 'removing' || record.state.status === 'dead') return false;
+  const policy = record.hostConfig.RestartPolicy?.Name ?? '';
+  // Compat: `always` starts at daemon start even after a manual stop; the others only when they ran.
+  if (policy === 'always') return record.hasBeenStartedBefore;
+  if (policy === 'unless-stopped') return record.hasBeenStartedBefore && !record.hasBeenManuallyStopped;
+  return record.state.status === 'restarting' && policy === 'on-failure';
+}
+
+async function reconnect(services: Services, container: LiveContainer): Promise<Shim | undefined> {
+  const { shimAddress, id } = container.record;
+  if (shimAddress === '') return undefined;
+  try {
+    const shim = await services.shims.connect(shimAddress, AbortSignal.timeout(RECONNECT_TIMEOUT_MS));
+    const state = await shim.state(id);
+    services.logger.debug('reconnected', { container: id, status: state.status });
+    return shim;
+  } catch (error) {
+    services.logger.info('container has no shim any more', { container: id, error: errorMessage(error) });
+    return undefined;
+  }
+}
+
+/** Streams, log and supervision for a process that lives on (or ended while nobody looked: its wait answers at once). */
+async function takeOver(services: Services, container: LiveContainer, shim: Shim): Promise<void> {
+  const { id } = container;
+  const status = await shim.state(id);
+  const log = await openLog(services, container.record);
+  const streams = streamsOf(services, container);
+  await streams.reopen(services.settings.paths.streams(id), log);
+  const { state } = container;
+  if (isAlive(state)) {
+    container.update({ state: { ...state, status: status.status === 'paused' ? 'paused' : 'running' } });
+  }
+  const exited = shim.wait(id);
+  exited.catch(() => undefined);
+  supervise(services, container, { shim, streams, log, exited });
+}
+
+/** A container whose process is gone without a word: the host crashed, or the shim died with it. */
+async function settleLost(services: Services, container: LiveContainer): Promise<void> {
+  const { state, record, id } = container;
+  if (state.status === 'removing' || state.status === 'dead') {
+    using _held = await container.lock.acquire();
+    await removeHeld(services, container, { removeVolumes: false });
+    return;
+  }
+  if (record.shimAddress !== '') await cleanUpRun(services, container);
+  if (isAlive(state)) {
+    container.update({
+      shimAddress: '',
+      sandbox: undefined,
+      state: {
+        status: 'exited',
+        exitCode: UNKNOWN_EXIT_CODE,
+        error: '',
+        oomKilled: false,
+        startedAt: state.startedAt,
+        finishedAt: now(),
+      },
+    });
+    if (record.hostConfig.AutoRemove === true) {
+      using _held = await container.lock.acquire();
+      await removeHeld(services, container, { removeVolumes: true });
+    }
+  } else if (state.status === 'restarting') {
+    scheduleRestart(services, container, 0);
+  }
+  rmSync(services.settings.paths.bundle(id), { recursive: true, force: true });
+}
+
+async function cleanUpRun(services: Services, container: LiveContainer): Promise<void> {
+  const { id, record } = container;
+  const { paths, shimNamespace } = services.settings;
+  const runtime = services.settings.current().runtimes[record.hostConfig.Runtime ?? ''];
+  if (runtime !== undefined && existsSync(join(paths.bundle(id), 'config.json'))) {
+    await services.shims
+      .cleanup({ id, namespace: shimNamespace, bundle: paths.bundle(id), shim: runtime.shim, debug: false })
+      .catch((error: unknown) => services.logger.warn('shim cleanup failed', { container: id, error: errorMessage(error) }));
+  }
+  await services.snapshots.unmount(id, paths.rootfs(id)).catch(() => undefined);
+}
+
+/** Bundles of containers that were being started or removed when the daemon died. */
+async function removeOrphanBundles(services: Services, alive: ReadonlyMap<Id, Shim>): Promise<void> {
+  const { paths, shimNamespace } = services.settings;
+  const directory = join(paths.execRoot, 'containers');
+  if (!existsSync(directory)) return;
+  for (const id of readdirSync(directory)) {
+    if (!isId(id) || alive.has(id) || services.containers.get(id)?.record.shimAddress) continue;
+    const bundle = paths.bundle(id);
+    if (existsSync(join(bundle, 'config.json'))) {
+      const shim = services.settings.current().runtimes['runc']?.shim ?? 'io.containerd.runc.v2';
+      await services.shims
+        .cleanup({ id, namespace: shimNamespace, bundle, shim, debug: false })
+        .catch((error: unknown) => services.logger.warn('shim cleanup failed', { container: id, error: errorMessage(error) }));
+    }
+    await services.snapshots.unmount(id, paths.rootfs(id)).catch(() => undefined);
+    try {
+      rmSync(bundle, { recursive: true, force: true });
+    } catch (error) {
+      services.logger.warn('leftover bundle stays', { container: id, error: errorMessage(error) });
+    }
+  }
+}

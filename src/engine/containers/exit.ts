@@ -1,0 +1,144 @@
+/**
+ * What follows a process's end: drain its output, release what the run held, record the exit, and either
+ * restart, remove or rest. One supervisor a run; it owns the run until `settled` resolves.
+ */
+import { rmSync } from 'node:fs';
+import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
+import type { LiveContainer } from '#services/containers/live.ts';
+import type { LogWriter } from '#services/logs/contract.ts';
+import type { ProcessStreams } from '#services/streams/contract.ts';
+import { now, parseTime } from '#system/clock/clock.ts';
+import type { ExitStatus, Shim } from '#system/runtime/contract.ts';
+import { errorMessage } from '#types/errors.ts';
+import type { Services } from '../services.ts';
+import { publishContainerEvent } from './events.ts';
+import { startHealthMonitor } from './health.ts';
+import { removeHeld } from './remove.ts';
+import { decideRestart, scheduleRestart } from './restart-policy.ts';
+import { releaseVolumes } from './volume-mounts.ts';
+
+/** Exit code docker reports when it cannot know the real one (the shim died). */
+export const UNKNOWN_EXIT_CODE = 255;
+
+/** A run to watch. */
+export interface Run {
+  readonly shim: Shim;
+  readonly streams: ProcessStreams;
+  readonly log: LogWriter | undefined;
+  readonly exited: Promise<ExitStatus>;
+}
+
+/** Begins watching a started (or re-found) process. */
+export function supervise(services: Services, container: LiveContainer, run: Run): void {
+  const { promise: settled, resolve } = Promise.withResolvers<void>();
+  container.task = { shim: run.shim, log: run.log, settled };
+  startHealthMonitor(services, container);
+  const lost = run.shim.closed.then((): ExitStatus => ({ exitStatus: UNKNOWN_EXIT_CODE, exitedAt: now() }));
+  Promise.race([run.exited.catch(() => lost), lost])
+    .then(async (exit) => {
+      // The daemon is going away and leaves the container running: its connection ended, not the process.
+      if (container.task?.shim !== run.shim) return;
+      await handleExit(services, container, run, exit);
+    })
+    .catch((error: unknown) => {
+      services.logger.error('handling the exit failed', { container: container.id, error: errorMessage(error) });
+    })
+    .finally(resolve);
+}
+
+/** Lets go of a run without ending it (daemon shutdown with live-restore). */
+export async function detachRun(container: LiveContainer): Promise<void> {
+  const { task, streams } = container;
+  container.healthMonitor?.abort();
+  container.task = undefined;
+  container.streams = undefined;
+  await task?.shim[Symbol.asyncDispose]();
+  await streams?.[Symbol.asyncDispose]();
+}
+
+async function handleExit(services: Services, container: LiveContainer, run: Run, exit: ExitStatus): Promise<void> {
+  using _held = await container.lock.acquire();
+  container.healthMonitor?.abort();
+  container.healthMonitor = undefined;
+  await release(services, container, run);
+  const state = container.state;
+  const startedAt = isAlive(state) ? state.startedAt : ZERO_TIME;
+  const finishedAt = parseTime(exit.exitedAt) === undefined ? now() : exit.exitedAt;
+  const decision = decideRestart(services, container, exit.exitStatus, elapsedNs(startedAt, finishedAt));
+  const ended = { exitCode: exit.exitStatus, error: '', oomKilled: container.oomKilled, startedAt, finishedAt };
+  container.task = undefined;
+  container.update({
+    sandbox: undefined,
+    shimAddress: '',
+    restartCount: decision.restart ? container.record.restartCount + 1 : container.record.restartCount,
+    state: { status: decision.restart ? 'restarting' : 'exited', ...ended },
+  });
+  publishContainerEvent(services.events, container.record, 'die', {
+    exitCode: String(exit.exitStatus),
+    execDuration: String(elapsedNs(startedAt, finishedAt) / 1_000_000_000n),
+  });
+  container.stopRequested = false;
+  if (decision.restart) {
+    container.notifyExit({ exitCode: exit.exitStatus, error: '' });
+    scheduleRestart(services, container, decision.delayMs);
+    return;
+  }
+  if (container.record.hostConfig.AutoRemove === true && !services.stopping.aborted) {
+    // `docker wait` for an exit learns of it before the removal; --rm waits for the removal itself.
+    container.notifyExit({ exitCode: exit.exitStatus, error: '' });
+    await removeHeld(services, container, { removeVolumes: true });
+    return;
+  }
+  container.notifyExit({ exitCode: exit.exitStatus, error: '' });
+}
+
+/** Frees what the run held; each part on its own, so that one failure does not keep the others. */
+async function release(services: Services, container: LiveContainer, run: Run): Promise<void> {
+  const { id, record } = container;
+  const { paths } = services.settings;
+  for (const exec of container.execs.values()) {
+    if (exec.state.status === 'running') await exec.streams.finish();
+  }
+  const parts: [string, Promise<unknown>][] = [
+    ['output', run.streams.finish()],
+    ['task', endTask(run.shim, id)],
+    ['network', releaseNetwork(services, container)],
+  ];
+  for (const [part, work] of parts) await work.catch((error: unknown) => logFailure(services, id, part, error));
+  container.streams = undefined;
+  await releaseVolumes(services, record).catch((error: unknown) => logFailure(services, id, 'volumes', error));
+  await services.snapshots
+    .unmount(id, paths.rootfs(id))
+    .catch((error: unknown) => logFailure(services, id, 'root file system', error));
+  rmSync(paths.bundle(id), { recursive: true, force: true });
+}
+
+async function endTask(shim: Shim, id: string): Promise<void> {
+  await shim.delete(id);
+  await shim.shutdown(id).catch(() => undefined);
+  await shim[Symbol.asyncDispose]();
+}
+
+async function releaseNetwork(services: Services, container: LiveContainer): Promise<void> {
+  const { sandbox, hostConfig } = container.record;
+  for (const endpoint of sandbox?.endpoints ?? []) {
+    services.events.publish('network', 'disconnect', endpoint.networkId, {
+      container: container.id,
+      name: endpoint.networkName,
+      type: endpoint.networkName === 'host' ? 'host' : endpoint.networkName === 'none' ? 'null' : 'bridge',
+    });
+  }
+  if (hostConfig.NetworkMode === 'host' || hostConfig.NetworkMode?.startsWith('container:')) return;
+  await services.networks.removeSandbox(container.id);
+}
+
+function logFailure(services: Services, id: string, part: string, error: unknown): void {
+  services.logger.warn(`releasing ${part} failed`, { container: id, error: errorMessage(error) });
+}
+
+function elapsedNs(startedAt: string, finishedAt: string): bigint {
+  const start = parseTime(startedAt);
+  const end = parseTime(finishedAt);
+  if (start === undefined || end === undefined || startedAt === ZERO_TIME || end < start) return 0n;
+  return end - start;
+}

@@ -1,0 +1,77 @@
+/**
+ * Legacy links (`--link name:alias`) on the default bridge: host names and environment variables that tell
+ * a container where another one is. Resolved anew at each start.
+ */
+import type { ContainerRecord } from '#services/containers/container.ts';
+import { isAlive } from '#services/containers/container.ts';
+import type { LiveContainer } from '#services/containers/live.ts';
+import type { ContainerStore } from '#services/containers/store.ts';
+import { GantryError } from '#types/errors.ts';
+
+/** A link to a running container. */
+export interface Link {
+  readonly container: LiveContainer;
+  readonly ip: string;
+  readonly names: readonly string[];
+  readonly environment: readonly string[];
+}
+
+/** Resolves `HostConfig.Links`. Throws `invalid` when a linked container does not run. */
+export function resolveLinks(containers: Pick<ContainerStore, 'find'>, record: ContainerRecord): Link[] {
+  return (record.hostConfig.Links ?? []).map((text) => {
+    const [reference, alias] = parseLink(text);
+    const container = containers.find(reference);
+    if (!isAlive(container.state)) {
+      throw new GantryError('invalid', `Cannot link to a non running container: /${container.record.name} AS /${record.name}/${alias}`);
+    }
+    const ip = container.record.sandbox?.endpoints[0]?.ipAddress ?? '';
+    const names = [alias, container.record.config.Hostname ?? '', container.record.name];
+    return {
+      container,
+      ip,
+      names: [...new Set(names.filter((name) => name !== ''))],
+      environment: linkEnvironment(record.name, alias, ip, container.record),
+    };
+  });
+}
+
+/** `name:alias`, `name`, or the stored form `/name:/parent/alias`. */
+export function parseLink(text: string): [reference: string, alias: string] {
+  const colon = text.indexOf(':');
+  const reference = (colon < 0 ? text : text.slice(0, colon)).replace(/^\//, '');
+  const alias = colon < 0 ? reference : text.slice(colon + 1);
+  const slash = alias.lastIndexOf('/');
+  return [reference, slash < 0 ? alias : alias.slice(slash + 1)];
+}
+
+function linkEnvironment(parent: string, alias: string, ip: string, child: ContainerRecord): string[] {
+  const prefix = alias.replaceAll('-', '_').toUpperCase();
+  const ports = Object.keys(child.config.ExposedPorts ?? {}).sort(comparePorts);
+  const environment: string[] = [];
+  const first = ports[0];
+  if (first !== undefined) {
+    const [port, protocol] = first.split('/');
+    environment.push(`${prefix}_PORT=${protocol}://${ip}:${port}`);
+  }
+  for (const text of ports) {
+    const [port, protocol = 'tcp'] = text.split('/');
+    const key = `${prefix}_PORT_${port}_${protocol.toUpperCase()}`;
+    environment.push(
+      `${key}=${protocol}://${ip}:${port}`,
+      `${key}_ADDR=${ip}`,
+      `${key}_PORT=${port}`,
+      `${key}_PROTO=${protocol}`,
+    );
+  }
+  environment.push(`${prefix}_NAME=/${parent}/${alias}`);
+  for (const variable of child.config.Env ?? []) {
+    const name = variable.split('=', 1)[0] ?? '';
+    if (name === 'HOME' || name === 'PATH') continue;
+    environment.push(`${prefix}_ENV_${variable}`);
+  }
+  return environment;
+}
+
+function comparePorts(a: string, b: string): number {
+  return Number.parseInt(a, 10) - Number.parseInt(b, 10) || (a < b ? -1 : 1);
+}

@@ -1,0 +1,182 @@
+/** Execs: create, start, resize, inspect (`docker exec`). Instances are kept in memory until a while after their end. */
+import { mkdirSync, rmSync } from 'node:fs';
+import type { Duplex } from 'node:stream';
+import { isAlive } from '#services/containers/container.ts';
+import type { ExecInstance } from '#services/containers/exec.ts';
+import type { LiveContainer } from '#services/containers/live.ts';
+import { parseDetachKeys } from '#services/streams/detach-keys.ts';
+import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
+import { type Id, newId } from '#types/ids.ts';
+import type { ExecConfig } from '#wire/engine.ts';
+import { publishContainerEvent } from '../containers/events.ts';
+import { execProcessFor } from '../containers/spec.ts';
+import { explainStartFailure } from '../containers/start-failure.ts';
+import type { Services } from '../services.ts';
+
+/** An ended exec can be inspected this long (dockerd collects every five minutes). */
+const ENDED_KEPT_MS = 5 * 60_000;
+/** Execs of one container, ended ones included; the oldest ended ones go first. */
+export const EXECS_PER_CONTAINER_LIMIT = 10_000;
+
+/** `POST /containers/{id}/exec`. */
+export function createExec(services: Services, reference: string, config: ExecConfig): Id {
+  const container = services.containers.find(reference);
+  requireRunning(container);
+  if ((config.Cmd ?? []).length === 0) throw new GantryError('invalid', 'No exec command specified');
+  parseDetachKeys(config.DetachKeys ?? '');
+  collectEnded(container);
+  const id = newId();
+  const streams = services.streams({
+    terminal: config.Tty ?? false,
+    openStdin: config.AttachStdin ?? false,
+    stdinOnce: true,
+    closeStdin: async () => {
+      await container.task?.shim.closeStdin(container.id, id);
+    },
+  });
+  container.execs.set(id, { id, containerId: container.id, config, streams, endedAtMs: undefined, state: { status: 'created' } });
+  publishContainerEvent(services.events, container.record, `exec_create: ${(config.Cmd ?? []).join(' ')}`, { execID: id });
+  return id;
+}
+
+/** Throws docker's `conflict`s for containers that cannot exec. */
+export function requireRunning(container: LiveContainer): void {
+  const { status } = container.state;
+  if (status === 'paused') {
+    throw new GantryError('conflict', `Container ${container.id} is paused, unpause the container before exec`);
+  }
+  if (status === 'restarting') {
+    throw new GantryError('conflict', `Container ${container.id} is restarting, wait until the container is running`);
+  }
+  if (!isAlive(container.state)) throw new GantryError('conflict', `container ${container.id} is not running`);
+}
+
+function collectEnded(container: LiveContainer): void {
+  const limit = Date.now() - ENDED_KEPT_MS;
+  for (const [id, exec] of container.execs) {
+    const ended = exec.endedAtMs;
+    if (ended === undefined) continue;
+    if (ended < limit || container.execs.size >= EXECS_PER_CONTAINER_LIMIT) container.execs.delete(id);
+  }
+}
+
+/** Finds an exec in any container. Throws `notFound`. */
+export function findExec(services: Pick<Services, 'containers'>, id: string): { container: LiveContainer; exec: ExecInstance } {
+  for (const container of services.containers.all()) {
+    const exec = container.execs.get(id as Id);
+    if (exec !== undefined) return { container, exec };
+  }
+  throw new GantryError('notFound', `No such exec instance: ${id}`);
+}
+
+/** Checks, before the connection is taken over, that an exec can be started. */
+export function checkStartable(services: Pick<Services, 'containers'>, id: string): void {
+  const { container, exec } = findExec(services, id);
+  if (exec.state.status === 'exited') throw new GantryError('conflict', `exec command ${id} has already run`);
+  if (exec.state.status === 'running') throw new GantryError('conflict', `exec command ${id} is already running`);
+  requireRunning(container);
+}
+
+export interface StartExecOptions {
+  /** The client; undefined: detached. */
+  readonly client: Duplex | undefined;
+  readonly multiplexed: boolean;
+  readonly consoleSize: readonly [height: number, width: number] | undefined;
+}
+
+/** Starts the exec and, with a client, serves it until the process ends or the client detaches. */
+export async function startExec(services: Services, id: string, options: StartExecOptions): Promise<void> {
+  checkStartable(services, id);
+  const { container, exec } = findExec(services, id);
+  const attached =
+    options.client === undefined
+      ? undefined
+      : exec.streams.attach(options.client, {
+          stdin: exec.config.AttachStdin ?? false,
+          stdout: exec.config.AttachStdout ?? false,
+          stderr: exec.config.AttachStderr ?? false,
+          multiplexed: options.multiplexed,
+          detachKeys: parseDetachKeys(exec.config.DetachKeys ?? ''),
+        });
+  attached?.catch(() => undefined);
+  await launchExec(services, container, exec, options.consoleSize);
+  const end = await attached;
+  if (end === 'detached') publishContainerEvent(services.events, container.record, 'exec_detach', { execID: id });
+}
+
+/** Runs the process; resolves once it has started. `exited` of the result resolves when it has ended and been cleaned up. */
+export async function launchExec(
+  services: Services,
+  container: LiveContainer,
+  exec: ExecInstance,
+  consoleSize?: readonly [height: number, width: number],
+): Promise<{ exited: Promise<number> }> {
+  const task = container.task;
+  if (task === undefined) throw new GantryError('conflict', `container ${container.id} is not running`);
+  exec.state = { status: 'running', pid: 0 };
+  publishContainerEvent(services.events, container.record, `exec_start: ${(exec.config.Cmd ?? []).join(' ')}`, { execID: exec.id });
+  const directory = services.settings.paths.streams(container.id, exec.id);
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const process = execProcessFor(services, container, exec.config, consoleSize ?? exec.config.ConsoleSize ?? undefined);
+    const stdio = await exec.streams.open(directory, undefined);
+    await task.shim.exec({ id: container.id, execId: exec.id, stdio, process });
+    const exitedRaw = task.shim.wait(container.id, exec.id);
+    exitedRaw.catch(() => undefined);
+    const { pid } = await task.shim.start(container.id, exec.id);
+    exec.streams.connected();
+    exec.state = { status: 'running', pid };
+    const exited = finishExec(services, container, exec, directory, pid, exitedRaw.then((exit) => exit.exitStatus));
+    return { exited };
+  } catch (error) {
+    await failExec(container, exec, directory);
+    const failure = explainStartFailure(new GantryError('invalid', `failed to start task: ${errorMessage(error)}`));
+    exec.state = { status: 'exited', exitCode: failure.exitCode === 128 ? 126 : failure.exitCode, pid: 0 };
+    throw wrapExecError(error);
+  }
+}
+
+// Compat: the runtime's text arrives bare for a missing executable; everything else is passed on.
+function wrapExecError(error: unknown): GantryError {
+  const message = errorMessage(error);
+  if (message.startsWith('OCI runtime exec failed')) return new GantryError('invalid', message, { cause: error });
+  return wrapError('failed to exec', error);
+}
+
+async function failExec(container: LiveContainer, exec: ExecInstance, directory: string): Promise<void> {
+  exec.endedAtMs = Date.now();
+  await container.task?.shim.delete(container.id, exec.id).catch(() => undefined);
+  await exec.streams.finish();
+  rmSync(directory, { recursive: true, force: true });
+}
+
+async function finishExec(
+  services: Services,
+  container: LiveContainer,
+  exec: ExecInstance,
+  directory: string,
+  pid: number,
+  exited: Promise<number>,
+): Promise<number> {
+  const exitCode = await exited.catch(() => 137);
+  exec.state = { status: 'exited', exitCode, pid };
+  exec.endedAtMs = Date.now();
+  publishContainerEvent(services.events, container.record, 'exec_die', { execID: exec.id, exitCode: String(exitCode) });
+  await exec.streams.finish();
+  await container.task?.shim.delete(container.id, exec.id).catch(() => undefined);
+  rmSync(directory, { recursive: true, force: true });
+  return exitCode;
+}
+
+/** `POST /exec/{id}/resize`. */
+export async function resizeExec(
+  services: Pick<Services, 'containers'>,
+  id: string,
+  size: { width: number; height: number },
+): Promise<void> {
+  const { container, exec } = findExec(services, id);
+  if (exec.state.status !== 'running' || container.task === undefined) {
+    throw new GantryError('invalid', 'exec process is not started');
+  }
+  await container.task.shim.resizePty(container.id, size, exec.id);
+}

@@ -1,0 +1,12 @@
+/** The `until` filter of prune calls and image lists: a duration before now, a time, or a Unix timestamp. */
+import { parseTimestamp } from '#types/timestamp.ts';
+import { GantryError } from '#types/errors.ts';
+
+/** Milliseconds since the epoch; undefined when the filter is absent. */
+export function parseUntilFilter(filters: ReadonlyMap<string, readonly string[]>): number | undefined {
+  const values = filters.get('until');
+  if (values === undefined || values.length === 0) return undefined;
+  if (values.length > 1) throw new GantryError('invalid', 'more than one until filter specified');
+  const timeNs = parseTimestamp(values[0] ?? '', Date.now());
+  return Number(timeNs / 1_000_000n);
+}
