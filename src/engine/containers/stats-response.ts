@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { InterfaceStatistics } from '#services/networks/contract.ts';
 import type { CgroupStatistics } from '#system/cgroup/statistics.ts';
-import type { ContainerCPUStats, ContainerMemoryStats, ContainerStatsResponse } from '#wire/engine.ts';
+import type { ContainerBlkioStatEntry, ContainerCPUStats, ContainerMemoryStats, ContainerStatsResponse } from '#wire/engine.ts';
 
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 /** USER_HZ is 100 on every Linux. */
@@ -36,7 +36,11 @@ function onlineCpus(): number {
 /** Docker's answer for a sample and the one before it. */
 export function statsResponse(sample: StatsSample, previous: StatsSample | undefined): ContainerStatsResponse {
   const blkio = sample.cgroup?.blkio;
-  const list = (name: string) => (blkio?.[name] === undefined ? null : [...blkio[name]]);
+  const list = (name: string): ContainerBlkioStatEntry[] => {
+    const found = blkio?.[name];
+    // Compat: a list nobody measured is null, although the schema says array.
+    return found === undefined ? (null as unknown as ContainerBlkioStatEntry[]) : [...found];
+  };
   return {
     name: sample.name,
     id: sample.id,
