@@ -12,7 +12,13 @@ describe('the fake runtime', () => {
     task: async (kind) => {
       const id = randomBytes(8).toString('hex');
       if (kind === 'quick') quick.add(id);
-      const shim = await launcher.start({ id, namespace: 'test', bundle: '/nowhere', shim: 'io.containerd.runc.v2', debug: false });
+      const shim = await launcher.start({
+        id,
+        namespace: 'test',
+        bundle: '/nowhere',
+        shim: 'io.containerd.runc.v2',
+        debug: false,
+      });
       const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
       await shim.create({ id, bundle: '/nowhere', stdio, runc: {} });
       return { id, shim };

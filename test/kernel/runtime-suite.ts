@@ -35,7 +35,10 @@ export function runtimeSuite(runtime: RuntimeUnderTest): void {
     const event = await exitEvent.promise;
     clearTimeout(timeout);
     assert.ok(event.type === 'exit');
-    assert.deepEqual({ execId: event.execId, pid: event.pid, status: event.exit.exitStatus }, { execId: '', pid, status: 7 });
+    assert.deepEqual(
+      { execId: event.execId, pid: event.pid, status: event.exit.exitStatus },
+      { execId: '', pid, status: 7 },
+    );
     assert.equal((await shim.delete(id)).exitStatus, 7);
     await assert.rejects(shim.state(id), { kind: 'notFound' });
     await shim.shutdown(id);

@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -62,7 +71,10 @@ describe('the real shim', { skip: missing() }, () => {
     return { id, path };
   }
 
-  async function startShim(args: string[], from: ShimLauncher = launcher): Promise<{ id: string; path: string; shim: Shim }> {
+  async function startShim(
+    args: string[],
+    from: ShimLauncher = launcher,
+  ): Promise<{ id: string; path: string; shim: Shim }> {
     const made = bundle(args);
     const options = { id: made.id, namespace: 'gantry-test', bundle: made.path, shim: SHIM, debug: false };
     const shim = await from.start(options);
@@ -106,7 +118,10 @@ describe('the real shim', { skip: missing() }, () => {
   it('gives the text of runc when the executable is missing', async () => {
     const { id, path, shim } = await startShim(['nope']);
     await assert.rejects(shim.create({ id, bundle: path, stdio: NO_STDIO, runc: runc() }), (error: Error) => {
-      assert.match(error.message, /^OCI runtime create failed: runc create failed: unable to start container process: exec: "nope": executable file not found in \$PATH: unknown$/);
+      assert.match(
+        error.message,
+        /^OCI runtime create failed: runc create failed: unable to start container process: exec: "nope": executable file not found in \$PATH: unknown$/,
+      );
       return true;
     });
     await shim.shutdown(id);

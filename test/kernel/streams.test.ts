@@ -1,6 +1,7 @@
 /** Process streams on real FIFOs and sockets; a shell plays the shim's part. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
@@ -13,7 +14,13 @@ import type { AttachOptions, LogSink, OutputStream } from '#services/streams/con
 import { FifoProcessStreams, type ProcessStreamsOptions } from '#services/streams/process-streams.ts';
 import type { Stdio } from '#system/runtime/contract.ts';
 
-const OUTPUT: AttachOptions = { stdin: false, stdout: true, stderr: true, multiplexed: false, detachKeys: Buffer.alloc(0) };
+const OUTPUT: AttachOptions = {
+  stdin: false,
+  stdout: true,
+  stderr: true,
+  multiplexed: false,
+  detachKeys: Buffer.alloc(0),
+};
 const BOTH: AttachOptions = { ...OUTPUT, stdin: true };
 
 class MemoryLog implements LogSink {
@@ -58,7 +65,9 @@ describe('process streams', () => {
   function run(stdio: Stdio, script: string): ChildProcess {
     const input = stdio.stdin === '' ? '/dev/null' : stdio.stdin;
     const error = stdio.stderr === '' ? '/dev/null' : stdio.stderr;
-    const child = spawn('sh', ['-c', `exec <"$0" >"$1" 2>"$2"; ${script}`, input, stdio.stdout, error], { stdio: 'ignore' });
+    const child = spawn('sh', ['-c', `exec <"$0" >"$1" 2>"$2"; ${script}`, input, stdio.stdout, error], {
+      stdio: 'ignore',
+    });
     cleanups.push(() => child.kill('SIGKILL'));
     return child;
   }
@@ -71,7 +80,10 @@ describe('process streams', () => {
     const far = connect({ path, allowHalfOpen: true });
     const [near] = (await accepted) as [Socket];
     server.close();
-    cleanups.push(() => (near.destroy(), far.destroy()));
+    cleanups.push(() => {
+      near.destroy();
+      far.destroy();
+    });
     return { near, far };
   }
 
@@ -109,8 +121,8 @@ describe('process streams', () => {
   });
 
   it('delivers input typed before the process exists, and its end', async () => {
-    let closed = 0;
-    const streams = make({ openStdin: true, stdinOnce: true, closeStdin: () => void (closed += 1) });
+    const calls: string[] = [];
+    const streams = make({ openStdin: true, stdinOnce: true, closeStdin: () => void calls.push('closed') });
     const { near, far } = await socketPair();
     const ended = streams.attach(near, BOTH);
     far.end('early input\n');
@@ -118,14 +130,14 @@ describe('process streams', () => {
     const stdio = await streams.open(directory, undefined);
     const child = run(stdio, 'cat');
     await delay(100);
-    assert.equal(closed, 0);
+    assert.deepEqual(calls, []);
     streams.connected();
     await once(child, 'exit');
     const text = readAll(far);
     await streams.finish();
     assert.equal(await text, 'early input\n');
     assert.equal(await ended, 'process-ended');
-    assert.equal(closed, 1);
+    assert.deepEqual(calls, ['closed']);
   });
 
   it('ends an attachment by the detach keys and leaves the process running', async () => {
@@ -176,6 +188,43 @@ describe('process streams', () => {
     await end;
     assert.equal(received, total);
     assert.equal(log.bytes, total);
+  });
+
+  it('keeps bytes and their order for a quick client, a slow one and the log together', async () => {
+    const streams = make();
+    const hashes = [createHash('sha256'), createHash('sha256'), createHash('sha256')] as const;
+    const log: LogSink = {
+      write: (stream, chunk) => {
+        assert.equal(stream, 'stdout');
+        hashes[0].update(chunk);
+        return Math.random() < 0.05 ? delay(1) : undefined;
+      },
+      end: async () => {},
+    };
+    const stdio = await streams.open(directory, log);
+    const quick = await socketPair();
+    const slow = await socketPair();
+    void streams.attach(quick.near, OUTPUT);
+    void streams.attach(slow.near, OUTPUT);
+    const ends = [quick, slow].map(async ({ far }, index) => {
+      for await (const chunk of far) {
+        hashes[index + 1]?.update(chunk as Buffer);
+        if (index === 1) await delay(1);
+      }
+    });
+    const child = run(stdio, 'seq 1 1000000');
+    await delay(50);
+    streams.connected();
+    await once(child, 'exit');
+    await streams.finish();
+    await Promise.all(ends);
+    const expected = createHash('sha256');
+    for (let number = 1; number <= 1_000_000; number += 1) expected.update(`${number}\n`);
+    const wanted = expected.digest('hex');
+    assert.deepEqual(
+      hashes.map((hash) => hash.digest('hex')),
+      [wanted, wanted, wanted],
+    );
   });
 
   it('sends the preamble before output that comes meanwhile', async () => {

@@ -44,7 +44,8 @@ function choose(
 export function expandTag(template: string, info: LogInfo): string {
   return template.replace(/\{\{(.*?)\}\}/g, (action: string, content: string) => {
     const value = tagField(content.trim(), info);
-    if (value === undefined) throw new GantryError('notImplemented', `log tag template action ${action} is not implemented`);
+    if (value === undefined)
+      throw new GantryError('notImplemented', `log tag template action ${action} is not implemented`);
     return value;
   });
 }

@@ -27,5 +27,8 @@ export interface EntryFormat {
   /** Finds the last `count` entries of a file of `size` bytes, reading backwards. */
   tail(read: ReadAt, size: number, count: number): Promise<TailPosition>;
   /** What to do with a file whose last entry was torn by a crash: cut it to a length, or add bytes. */
-  repair(read: ReadAt, size: number): Promise<{ readonly truncateTo: number } | { readonly append: Buffer } | undefined>;
+  repair(
+    read: ReadAt,
+    size: number,
+  ): Promise<{ readonly truncateTo: number } | { readonly append: Buffer } | undefined>;
 }

@@ -8,8 +8,8 @@ import { isUtf8 } from 'node:buffer';
 import type { OutputStream } from '#services/streams/contract.ts';
 import type { LogRecord } from './contract.ts';
 import type { EntryDecoder, EntryFormat, ReadAt, TailPosition } from './entry-format.ts';
-import type { EntryTime, PartOf } from './line-splitter.ts';
 import { parseEntryTime } from './entry-time.ts';
+import type { EntryTime, PartOf } from './line-splitter.ts';
 
 const LINE_FEED = 10;
 const TAIL_BLOCK_BYTES = 64 * 1024;

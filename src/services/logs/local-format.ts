@@ -169,4 +169,3 @@ function parseEntry(bytes: Buffer): LogRecord | undefined {
     attributes: Object.fromEntries(entry.attributes.map(({ key, value }) => [key, value])),
   };
 }
-

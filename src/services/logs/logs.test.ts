@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -8,7 +17,14 @@ import type { LogInfo, LogReadOptions, LogRecord } from './contract.ts';
 import { FileLogDrivers } from './drivers.ts';
 import { encodeLogRecord, encodeLogRecords } from './stream-format.ts';
 
-const ALL: LogReadOptions = { stdout: true, stderr: true, sinceNs: undefined, untilNs: undefined, tail: undefined, follow: false };
+const ALL: LogReadOptions = {
+  stdout: true,
+  stderr: true,
+  sinceNs: undefined,
+  untilNs: undefined,
+  tail: undefined,
+  follow: false,
+};
 
 describe('log drivers', () => {
   let directory: string;
@@ -55,7 +71,11 @@ describe('log drivers', () => {
       ['json-file', { colour: 'red' }, "unknown log opt 'colour' for json-file log driver"],
       ['local', { colour: 'red' }, "unknown log opt 'colour' for log driver local"],
       ['json-file', { mode: 'maybe' }, 'logger: logging mode not supported: maybe'],
-      ['local', { 'max-buffer-size': '1m' }, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"],
+      [
+        'local',
+        { 'max-buffer-size': '1m' },
+        "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
+      ],
     ];
     for (const [driver, options, message] of refusals) {
       assert.throws(() => drivers.validate(driver, options), { kind: 'invalid', message });
@@ -64,7 +84,9 @@ describe('log drivers', () => {
 
   it('refuses impossible values when the log is opened', async () => {
     await assert.rejects(drivers.open(info('json-file', { 'max-size': '-1' })), { message: "invalid size: '-1'" });
-    await assert.rejects(drivers.open(info('json-file', { 'max-file': '0' })), { message: 'max-file cannot be less than 1' });
+    await assert.rejects(drivers.open(info('json-file', { 'max-file': '0' })), {
+      message: 'max-file cannot be less than 1',
+    });
     await assert.rejects(drivers.open(info('json-file', { compress: 'true' })), {
       message: 'compress cannot be true when max-file is less than 2 or max-size is not set',
     });
@@ -108,14 +130,18 @@ describe('log drivers', () => {
         await writer.end();
         const records = await read(log);
         assert.equal(texts(records).join(''), text);
-        assert.deepEqual(records.map((record) => record.line.length), [4, 16384, 1, 16384, 16384, 7233, 4, 16384, 3]);
+        assert.deepEqual(
+          records.map((record) => record.line.length),
+          [4, 16384, 1, 16384, 16384, 7233, 4, 16384, 3],
+        );
         assert.equal(records[1]?.timeNs, records[2]?.timeNs);
       });
 
       it('rotates at the size, keeps as many files as asked, and reads over all of them', async () => {
         const log = info(driver, { 'max-size': '10k', 'max-file': '3', compress: 'false' });
         const writer = await drivers.open(log);
-        for (let line = 0; line < 1000; line += 1) writer.write('stdout', Buffer.from(`line ${line} ${'.'.repeat(40)}\n`));
+        for (let line = 0; line < 1000; line += 1)
+          writer.write('stdout', Buffer.from(`line ${line} ${'.'.repeat(40)}\n`));
         await writer.end();
         const path = drivers.path(log) || join(directory, 'local-logs/container.log');
         for (const file of [path, `${path}.1`, `${path}.2`]) assert.ok(statSync(file).size < 10_400, file);
@@ -124,7 +150,10 @@ describe('log drivers', () => {
         const kept = texts(await read(log)).map((text) => Number(text.split(' ')[1]));
         assert.equal(kept.at(-1), 999);
         assert.ok(kept.length > 150 && kept.length < 1000);
-        assert.deepEqual(kept, kept.map((_, index) => 1000 - kept.length + index));
+        assert.deepEqual(
+          kept,
+          kept.map((_, index) => 1000 - kept.length + index),
+        );
         for (const tail of [0, 1, 60, 150, 5000]) {
           const tailed = texts(await read(log, { tail })).map((text) => Number(text.split(' ')[1]));
           assert.deepEqual(tailed, kept.slice(Math.max(0, kept.length - tail)), `tail ${tail}`);
@@ -142,7 +171,10 @@ describe('log drivers', () => {
         assert.ok(readdirSync(folder).some((name) => name.endsWith('.1.gz')));
         assert.ok(!readdirSync(folder).some((name) => name.endsWith('.tmp')));
         const kept = texts(await read(log)).map((text) => Number(text.split(' ')[1]));
-        assert.deepEqual(kept, kept.map((_, index) => 400 - kept.length + index));
+        assert.deepEqual(
+          kept,
+          kept.map((_, index) => 400 - kept.length + index),
+        );
         const tailed = texts(await read(log, { tail: 200 })).map((text) => Number(text.split(' ')[1]));
         assert.deepEqual(tailed, kept.slice(-200));
       });
@@ -158,7 +190,10 @@ describe('log drivers', () => {
         }
         await delay(20);
         await writer.end();
-        assert.deepEqual(texts(await following).map(Number), Array.from({ length: 1000 }, (_, index) => index));
+        assert.deepEqual(
+          texts(await following).map(Number),
+          Array.from({ length: 1000 }, (_, index) => index),
+        );
       });
 
       it('follows from the tail, gives lines as they come, and stops when aborted', async () => {
@@ -217,7 +252,10 @@ describe('log drivers', () => {
     const writer = await drivers.open(log);
     writer.write('stdout', Buffer.from('one\n'));
     await writer.end();
-    appendFileSync(drivers.path(log), '\0\0\0\nnull\n{"log":"x","time":"never"}\n{"log":"two\\n","stream":"stdout","time":"2020-01-01T00:00:00Z"}\n');
+    appendFileSync(
+      drivers.path(log),
+      '\0\0\0\nnull\n{"log":"x","time":"never"}\n{"log":"two\\n","stream":"stdout","time":"2020-01-01T00:00:00Z"}\n',
+    );
     assert.deepEqual(texts(await read(log)), ['one\n', 'two\n']);
   });
 
@@ -233,7 +271,12 @@ describe('log drivers', () => {
   });
 
   it('sends records with timestamps, details and frames', async () => {
-    const record: LogRecord = { stream: 'stderr', line: Buffer.from('hi\n'), timeNs: 1_600_000_000_120_000_000n, attributes: { b: '2 &', a: '1' } };
+    const record: LogRecord = {
+      stream: 'stderr',
+      line: Buffer.from('hi\n'),
+      timeNs: 1_600_000_000_120_000_000n,
+      attributes: { b: '2 &', a: '1' },
+    };
     const text = encodeLogRecord(record, { timestamps: true, details: true, multiplexed: true }).toString('latin1');
     assert.equal(text, '\x02\0\0\0\0\0\0\x2e2020-09-13T12:26:40.120000000Z a=1,b=2+%26 hi\n');
     const plain = { timestamps: false, details: false, multiplexed: false };

@@ -1,6 +1,7 @@
 /** Records as the logs operation sends them: timestamps, details, multiplexed frames. */
-import { formatNs } from '#system/clock/clock.ts';
+
 import { frameChunk } from '#services/streams/frame.ts';
+import { formatNs } from '#system/clock/clock.ts';
 import type { LogRecord } from './contract.ts';
 
 export interface LogTextOptions {

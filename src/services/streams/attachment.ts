@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream';
 import type { AttachEnd, AttachOptions, OutputStream } from './contract.ts';
 import { DetachScanner } from './detach-keys.ts';
 import { frameHeader } from './frame.ts';
+import type { BufferUse } from './read-buffers.ts';
 
 /** Output waiting for one client before the process is slowed; dockerd's pipe holds as much. */
 export const ATTACH_BUFFER_BYTES: number = 1024 * 1024;
@@ -51,15 +52,17 @@ export class Attachment {
     }
   }
 
-  /** Gives output to the client. */
-  send(stream: OutputStream, chunk: Buffer): Promise<void> | undefined {
+  /** Gives output to the client; holds `use` until the bytes have left. */
+  send(stream: OutputStream, chunk: Buffer, use: BufferUse): Promise<void> | undefined {
     if (this.#isOver || !this.#options[stream]) return undefined;
     if (this.#early !== undefined) {
-      this.#early.push({ stream, chunk });
+      // Copied: it may wait for as long as the preamble takes.
+      this.#early.push({ stream, chunk: Buffer.from(chunk) });
       this.#earlyBytes += chunk.length;
       return this.#earlyBytes >= ATTACH_BUFFER_BYTES ? this.#waitForRoom() : undefined;
     }
-    this.#write(stream, chunk);
+    use.hold();
+    this.#write(stream, chunk, use.release);
     return this.#client.writableLength >= ATTACH_BUFFER_BYTES ? this.#waitForRoom() : undefined;
   }
 
@@ -85,15 +88,16 @@ export class Attachment {
     this.#client.end(() => this.#over('process-ended'));
   }
 
-  #write(stream: OutputStream, chunk: Buffer): void {
+  #write(stream: OutputStream, chunk: Buffer, onSent?: () => void): void {
+    // A stream calls back for every write, also when it fails or is destroyed.
     if (!this.#options.multiplexed) {
-      this.#client.write(chunk);
+      this.#client.write(chunk, onSent);
       return;
     }
     // Corked, header and chunk leave in one writev without being copied together.
     this.#client.cork();
     this.#client.write(frameHeader(stream, chunk.length));
-    this.#client.write(chunk);
+    this.#client.write(chunk, onSent);
     this.#client.uncork();
   }
 

@@ -11,7 +11,10 @@ import type { Stdio } from '#system/runtime/contract.ts';
 
 export type OutputStream = 'stdout' | 'stderr';
 
-/** Receives a process's output for logging. Called in order; a returned promise holds back further reading. */
+/**
+ * Receives a process's output for logging. Called in order; a returned promise holds back further reading.
+ * The chunk's memory is used again once `write` has returned, or its promise has resolved.
+ */
 export interface LogSink {
   write(stream: OutputStream, chunk: Buffer): Promise<void> | undefined;
   /** Flushes partial lines; called once after the end of both streams. */

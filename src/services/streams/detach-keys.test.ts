@@ -11,7 +11,10 @@ describe('detach keys', () => {
 
   it('refuses what is no key, naming the whole text', () => {
     for (const text of ['ctrl-A', 'ctrl-', 'ctrl-pp', 'abc', 'a,,b', 'é']) {
-      assert.throws(() => parseDetachKeys(text), { kind: 'invalid', message: `Invalid detach keys (${text}) provided` });
+      assert.throws(() => parseDetachKeys(text), {
+        kind: 'invalid',
+        message: `Invalid detach keys (${text}) provided`,
+      });
     }
   });
 

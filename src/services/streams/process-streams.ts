@@ -9,11 +9,12 @@ import { closeSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { makeFifo, openFifoKeeper, openFifoReader } from '#system/runtime/fifo.ts';
 import type { Stdio } from '#system/runtime/contract.ts';
+import { makeFifo, openFifoKeeper, openFifoReader } from '#system/runtime/fifo.ts';
 import { Attachment } from './attachment.ts';
 import type { AttachEnd, AttachOptions, LogSink, OutputStream, ProcessStreams } from './contract.ts';
 import { ProcessStdin } from './process-stdin.ts';
+import { BufferUse, takeBuffer } from './read-buffers.ts';
 
 /** Without any progress for this long after the exit, output still held open by someone is given up (as dockerd). */
 const DRAIN_IDLE_MS = 2000;
@@ -107,18 +108,18 @@ export class FifoProcessStreams implements ProcessStreams {
   #connect(stdio: Stdio, log: LogSink | undefined): void {
     this.#log = log;
     if (stdio.stdin !== '') this.#stdin?.open(stdio.stdin);
-    const deliver = (stream: OutputStream, chunk: Buffer): Promise<unknown> | undefined => this.#deliver(stream, chunk);
-    this.#pumps.push(new OutputPump('stdout', openFifoReader(stdio.stdout), deliver));
-    if (stdio.stderr !== '') this.#pumps.push(new OutputPump('stderr', openFifoReader(stdio.stderr), deliver));
+    const deliver: Deliver = (stream, chunk, use) => this.#deliver(stream, chunk, use);
+    this.#pumps.push(new OutputPump('stdout', stdio.stdout, deliver));
+    if (stdio.stderr !== '') this.#pumps.push(new OutputPump('stderr', stdio.stderr, deliver));
   }
 
   /** Undefined when nobody needs us to wait, which is the usual case. */
-  #deliver(stream: OutputStream, chunk: Buffer): Promise<unknown> | undefined {
+  #deliver(stream: OutputStream, chunk: Buffer, use: BufferUse): Promise<unknown> | undefined {
     let waits: Promise<void>[] | undefined;
     const logged = this.#log?.write(stream, chunk);
     if (logged !== undefined) waits = [logged];
     for (const attachment of this.#attachments) {
-      const sent = attachment.send(stream, chunk);
+      const sent = attachment.send(stream, chunk, use);
       if (sent === undefined) continue;
       waits ??= [];
       waits.push(sent);
@@ -168,6 +169,8 @@ export class FifoProcessStreams implements ProcessStreams {
   }
 }
 
+type Deliver = (stream: OutputStream, chunk: Buffer, use: BufferUse) => Promise<unknown> | undefined;
+
 /** Reads one FIFO and hands its chunks on, one at a time. */
 class OutputPump {
   readonly ended: Promise<void>;
@@ -176,35 +179,43 @@ class OutputPump {
   readonly #reader: Socket;
   #lastProgress = performance.now();
 
-  constructor(
-    stream: OutputStream,
-    reader: Socket,
-    deliver: (stream: OutputStream, chunk: Buffer) => Promise<unknown> | undefined,
-  ) {
-    this.#reader = reader;
+  constructor(stream: OutputStream, path: string, deliver: Deliver) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ended = promise;
     const onEnd = (): void => {
       this.isEnded = true;
       resolve();
     };
-    reader.on('data', (chunk: Buffer) => {
-      this.#lastProgress = performance.now();
-      const busy = deliver(stream, chunk);
-      if (busy === undefined) return;
-      this.isHeld = true;
-      reader.pause();
-      const proceed = (): void => {
-        this.isHeld = false;
-        this.#lastProgress = performance.now();
-        reader.resume();
-      };
-      // A log that fails must not stop the process; its sink reports the failure itself.
-      busy.then(proceed, proceed);
+    this.#reader = openFifoReader(path, {
+      buffer: takeBuffer,
+      callback: (count, buffer) => {
+        this.#receive(stream, buffer as Buffer, count, deliver);
+        return true;
+      },
     });
-    reader.on('error', onEnd);
-    reader.on('end', onEnd);
-    reader.on('close', onEnd);
+    this.#reader.on('error', onEnd);
+    this.#reader.on('end', onEnd);
+    this.#reader.on('close', onEnd);
+  }
+
+  #receive(stream: OutputStream, buffer: Buffer, count: number, deliver: Deliver): void {
+    this.#lastProgress = performance.now();
+    const use = new BufferUse(buffer);
+    const busy = deliver(stream, buffer.subarray(0, count), use);
+    if (busy === undefined) {
+      use.release();
+      return;
+    }
+    this.isHeld = true;
+    this.#reader.pause();
+    const proceed = (): void => {
+      use.release();
+      this.isHeld = false;
+      this.#lastProgress = performance.now();
+      this.#reader.resume();
+    };
+    // A log that fails must not stop the process; its sink reports the failure itself.
+    busy.then(proceed, proceed);
   }
 
   /** Time since output last moved. */

@@ -66,7 +66,13 @@ export interface TaskState extends ExitStatus {
 
 /** Events a shim publishes on its own. */
 export type ShimEvent =
-  | { readonly type: 'exit'; readonly containerId: string; readonly execId: string; readonly pid: number; readonly exit: ExitStatus }
+  | {
+      readonly type: 'exit';
+      readonly containerId: string;
+      readonly execId: string;
+      readonly pid: number;
+      readonly exit: ExitStatus;
+    }
   | { readonly type: 'oom'; readonly containerId: string };
 
 /** A connected shim. Disposing closes the connection only; the shim and its tasks go on. */

@@ -248,7 +248,10 @@ export class FakeShim implements Shim {
     if (this.#isClosed) throw closedError();
     const found = this.#processes.get(keyOf(id, execId));
     if (found !== undefined) return found;
-    throw new GantryError('notFound', execId === '' ? 'container not created: not found' : 'process does not exist: not found');
+    throw new GantryError(
+      'notFound',
+      execId === '' ? 'container not created: not found' : 'process does not exist: not found',
+    );
   }
 }
 

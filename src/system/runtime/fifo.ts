@@ -5,7 +5,7 @@
  * end-of-file, so a FIFO survives until both sides are there (fifo(7)).
  */
 import { closeSync, constants, lstatSync, openSync } from 'node:fs';
-import { Socket } from 'node:net';
+import { type OnReadOpts, Socket } from 'node:net';
 import { type Library, openLibrary, type Signatures } from '#system/kernel/ffi.ts';
 import { GantryError } from '#types/errors.ts';
 
@@ -27,10 +27,10 @@ export function openFifoKeeper(path: string): number {
   return openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW);
 }
 
-/** Opens the reading end as a stream; the descriptor belongs to the stream. */
-export function openFifoReader(path: string): Socket {
+/** Opens the reading end as a stream; the descriptor belongs to the stream. Data goes to `onread`. */
+export function openFifoReader(path: string, onread: OnReadOpts): Socket {
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-  return socketOf(descriptor, { readable: true, writable: false });
+  return socketOf(descriptor, { readable: true, writable: false, onread });
 }
 
 /** Drains a FIFO line by line into `onText` for as long as the returned handle lives. */
@@ -42,7 +42,7 @@ export function drainFifo(path: string, onText: (text: string) => void): Disposa
   return { [Symbol.dispose]: () => void reader.destroy() };
 }
 
-function socketOf(fd: number, sides: { readable: boolean; writable: boolean }): Socket {
+function socketOf(fd: number, sides: { readable: boolean; writable: boolean; onread?: OnReadOpts }): Socket {
   try {
     return new Socket({ fd, ...sides });
   } catch (error) {

@@ -45,11 +45,17 @@ export async function openShimLauncher(options: ShimLauncherOptions): Promise<Sh
 export function shimBinary(shim: string, path: string = process.env['PATH'] ?? ''): string {
   if (isAbsolute(shim)) {
     if (isExecutable(shim)) return shim;
-    throw new GantryError('invalid', `invalid runtime name ${shim}, correct runtime name should be either format like \`io.containerd.runc.v1\` or a full path to the binary`);
+    throw new GantryError(
+      'invalid',
+      `invalid runtime name ${shim}, correct runtime name should be either format like \`io.containerd.runc.v1\` or a full path to the binary`,
+    );
   }
   const parts = shim.split('.');
   if (parts.length < 2 || parts.some((part) => part === '' || part.includes('/'))) {
-    throw new GantryError('invalid', `invalid runtime name ${shim}, correct runtime name should be either format like \`io.containerd.runc.v1\` or a full path to the binary`);
+    throw new GantryError(
+      'invalid',
+      `invalid runtime name ${shim}, correct runtime name should be either format like \`io.containerd.runc.v1\` or a full path to the binary`,
+    );
   }
   const name = `containerd-shim-${parts.at(-2)}-${parts.at(-1)}`;
   for (const directory of path.split(delimiter)) {
@@ -199,11 +205,14 @@ class ContainerdShimLauncher implements ShimLauncher {
     try {
       code = await promise;
     } catch (error) {
-      if (signal.aborted) throw new GantryError('cancelled', `${basename(binary)}: start was cancelled`, { cause: error });
+      if (signal.aborted)
+        throw new GantryError('cancelled', `${basename(binary)}: start was cancelled`, { cause: error });
       throw new GantryError('system', `failed to start shim: ${errorMessage(error)}`, { cause: error });
     }
     if (code === 0) return Buffer.concat(stdout);
-    const text = Buffer.concat([...stderr, ...stdout]).toString('utf8').trim();
+    const text = Buffer.concat([...stderr, ...stdout])
+      .toString('utf8')
+      .trim();
     throw new GantryError('system', `failed to start shim: ${text}: exit status ${code ?? 'unknown'}: unknown`);
   }
 }

@@ -9,7 +9,15 @@ import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { GantryError } from '#types/errors.ts';
 import type { ShimEvent } from './contract.ts';
-import { type Any, EMPTY, FORWARD_REQUEST, formatTimestamp, TASK_EXIT, TASK_OOM, type TaskExitEvent } from './messages.ts';
+import {
+  type Any,
+  EMPTY,
+  FORWARD_REQUEST,
+  formatTimestamp,
+  TASK_EXIT,
+  TASK_OOM,
+  type TaskExitEvent,
+} from './messages.ts';
 import { decode, encode } from './protobuf.ts';
 import { serveTtrpc } from './ttrpc.ts';
 

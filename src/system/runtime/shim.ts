@@ -6,14 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { GantryError } from '#types/errors.ts';
-import type {
-  CreateTaskOptions,
-  ExecTaskOptions,
-  ExitStatus,
-  Shim,
-  TaskState,
-  TaskStatus,
-} from './contract.ts';
+import type { CreateTaskOptions, ExecTaskOptions, ExitStatus, Shim, TaskState, TaskStatus } from './contract.ts';
 import {
   CLOSE_IO_REQUEST,
   CONNECT_RESPONSE,
@@ -69,7 +62,12 @@ export function parseShimAddress(text: string): ShimAddress {
 export async function connectShim(address: ShimAddress, namespace: string, signal?: AbortSignal): Promise<TaskShim> {
   const client = await connectTtrpc(address.path, { 'containerd-namespace-ttrpc': namespace }, signal);
   try {
-    const target = { service: serviceOf(address), method: 'Connect', request: PROCESS_REQUEST, response: CONNECT_RESPONSE };
+    const target = {
+      service: serviceOf(address),
+      method: 'Connect',
+      request: PROCESS_REQUEST,
+      response: CONNECT_RESPONSE,
+    };
     const reply = await callMessage<{ shimPid: number }>(client, target, {}, signal);
     return new TaskShim(client, address, reply.shimPid);
   } catch (error) {

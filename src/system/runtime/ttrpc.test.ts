@@ -19,7 +19,13 @@ describe('protobuf codec', () => {
   });
 
   it('reads back what it wrote, with defaults and unknown fields passed over', () => {
-    const request = { service: 's', method: 'm', payload: Buffer.from([1]), timeoutNano: 2n ** 62n, metadata: [{ key: 'k', value: 'v' }] };
+    const request = {
+      service: 's',
+      method: 'm',
+      payload: Buffer.from([1]),
+      timeoutNano: 2n ** 62n,
+      metadata: [{ key: 'k', value: 'v' }],
+    };
     assert.deepEqual(decode(RPC_REQUEST, encode(RPC_REQUEST, request)), request);
     const state = decode<{ pid: number; exitedAt: unknown }>(STATE_RESPONSE, Buffer.from('0a01781863', 'hex'));
     assert.equal(state.pid, 99);
@@ -28,7 +34,11 @@ describe('protobuf codec', () => {
 
   it('refuses truncated and malformed messages', () => {
     for (const hex of ['0a05616263', '0a', '20ff', '08', '0f', '20ffffffffffffffffffffff01']) {
-      assert.throws(() => decode(RPC_REQUEST, Buffer.from(hex, 'hex')), { kind: 'system', message: /^malformed protobuf/ }, hex);
+      assert.throws(
+        () => decode(RPC_REQUEST, Buffer.from(hex, 'hex')),
+        { kind: 'system', message: /^malformed protobuf/ },
+        hex,
+      );
     }
   });
 
@@ -47,8 +57,12 @@ describe('shim start output', () => {
     assert.deepEqual(parseStartOutput(Buffer.from(json)), { path, version: 3 });
     const binary = encode(BOOTSTRAP_RESULT, { version: 3, address: `unix://${path}`, protocol: 'ttrpc' });
     assert.deepEqual(parseStartOutput(binary), { path, version: 3 });
-    assert.throws(() => parseStartOutput(Buffer.from('{"version":3,"address":"x","protocol":"grpc"}')), { kind: 'notImplemented' });
-    assert.throws(() => parseStartOutput(Buffer.from('{"version":9,"address":"unix:///x"}')), { kind: 'notImplemented' });
+    assert.throws(() => parseStartOutput(Buffer.from('{"version":3,"address":"x","protocol":"grpc"}')), {
+      kind: 'notImplemented',
+    });
+    assert.throws(() => parseStartOutput(Buffer.from('{"version":9,"address":"unix:///x"}')), {
+      kind: 'notImplemented',
+    });
   });
 
   it('gives addresses that read back', () => {
@@ -99,7 +113,10 @@ describe('ttrpc', () => {
     });
     using client = await connectTtrpc(path, { ns: 'x' });
     const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => client.call('s', 'm', Buffer.from([n]))));
-    assert.deepEqual(answers.map((answer) => answer[0]), Array.from({ length: 20 }, (_, n) => n));
+    assert.deepEqual(
+      answers.map((answer) => answer[0]),
+      Array.from({ length: 20 }, (_, n) => n),
+    );
   });
 
   it('gives errors with their class, and unavailable when the peer goes away', async () => {
@@ -118,7 +135,10 @@ describe('ttrpc', () => {
   });
 
   it('adds the class of a status once', () => {
-    assert.equal(statusError({ code: 5, message: 'process already finished: not found' }).message, 'process already finished: not found');
+    assert.equal(
+      statusError({ code: 5, message: 'process already finished: not found' }).message,
+      'process already finished: not found',
+    );
     assert.equal(statusError({ code: 5, message: 'no such thing' }).message, 'no such thing: not found');
     assert.equal(statusError({ code: 2, message: 'x' }).kind, 'system');
   });
@@ -126,7 +146,11 @@ describe('ttrpc', () => {
   it('puts messages together from any pieces and refuses oversized ones', () => {
     const seen: string[] = [];
     const parser = new MessageParser((type, stream, body) => seen.push(`${type} ${stream} ${body}`));
-    const bytes = Buffer.concat([frameMessage(1, 1, Buffer.from('one')), frameMessage(2, 3, Buffer.alloc(0)), frameMessage(2, 5, Buffer.from('x'))]);
+    const bytes = Buffer.concat([
+      frameMessage(1, 1, Buffer.from('one')),
+      frameMessage(2, 3, Buffer.alloc(0)),
+      frameMessage(2, 5, Buffer.from('x')),
+    ]);
     for (const byte of bytes) parser.push(Buffer.from([byte]));
     assert.deepEqual(seen, ['1 1 one', '2 3 ', '2 5 x']);
     const huge = Buffer.alloc(10);

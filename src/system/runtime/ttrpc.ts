@@ -6,9 +6,9 @@
  * ends. Follows containerd/ttrpc PROTOCOL.md; streams (type 3) are not used by the Task API.
  */
 import { connect, type Socket } from 'node:net';
-import { errorMessage, GantryError, type ErrorKind } from '#types/errors.ts';
-import { decode, encode, type FieldTable } from './protobuf.ts';
+import { type ErrorKind, errorMessage, GantryError } from '#types/errors.ts';
 import { RPC_REQUEST, RPC_RESPONSE, type RpcRequest, type RpcResponse, type RpcStatus } from './messages.ts';
+import { decode, encode, type FieldTable } from './protobuf.ts';
 
 const HEADER_BYTES = 10;
 /** ttrpc's own limit; a longer message means the peer is broken. */
@@ -127,8 +127,14 @@ export class TtrpcClient implements Disposable {
     };
     const settle = (): void => signal?.removeEventListener('abort', onAbort);
     this.#pending.set(stream, {
-      resolve: (bytes) => (settle(), resolve(bytes)),
-      reject: (error) => (settle(), reject(error)),
+      resolve: (bytes) => {
+        settle();
+        resolve(bytes);
+      },
+      reject: (error) => {
+        settle();
+        reject(error);
+      },
     });
     signal?.addEventListener('abort', onAbort, { once: true });
     const request: RpcRequest = { service, method, payload, metadata: this.#metadata ?? [] };
@@ -231,7 +237,12 @@ async function respond(body: Buffer, handler: TtrpcHandler): Promise<Buffer> {
 /** Encodes a request, calls, decodes the response. */
 export async function callMessage<T>(
   client: TtrpcClient,
-  target: { readonly service: string; readonly method: string; readonly request: FieldTable; readonly response: FieldTable },
+  target: {
+    readonly service: string;
+    readonly method: string;
+    readonly request: FieldTable;
+    readonly response: FieldTable;
+  },
   value: object,
   signal?: AbortSignal,
 ): Promise<T> {
