@@ -1,0 +1,121 @@
+/**
+ * The entry of the CLI: global options, the command's words, help, then the one command's module.
+ * Everything but the parser is imported when it is needed, because start-up time is part of the interface.
+ */
+import { type CommandSpec, findCommand } from './args/command-table.ts';
+import { ParsedFlags, parseFlags } from './args/parse-flags.ts';
+import { ExitError, arityError } from './args/usage-error.ts';
+import type { Session } from './session.ts';
+
+/** The version this CLI reports. */
+const VERSION = '28.2.2';
+
+function print(text: string): void {
+  process.stdout.write(text);
+}
+
+async function help(command: CommandSpec): Promise<number> {
+  const { commandHelp } = await import('./args/help.ts');
+  print(commandHelp(command, process.stdout.columns || 80));
+  return 0;
+}
+
+function unknownCommand(group: CommandSpec, word: string): ExitError {
+  if (group.path === '') return new ExitError(1, `gantry: unknown command: gantry ${word}\n\nRun 'gantry --help' for more information\n`);
+  return new ExitError(1, `gantry: unknown command: gantry ${group.path} ${word}\n\nUsage:  gantry ${group.path}\n\nRun 'gantry ${group.path} --help' for more information\n`);
+}
+
+/** Descends from the root to the command the words name. */
+function resolveCommand(root: CommandSpec, words: readonly string[]): { command: CommandSpec; rest: readonly string[] } {
+  let command = root;
+  let rest = words;
+  while (command.isGroup) {
+    const [word] = rest;
+    if (word === undefined || word.startsWith('-')) return { command, rest };
+    const next = findCommand(command.path === '' ? word : `${command.path} ${word}`);
+    if (next === undefined) throw unknownCommand(command, word);
+    command = next;
+    rest = rest.slice(1);
+  }
+  return { command, rest };
+}
+
+async function makeSession(command: CommandSpec, flags: ParsedFlags, globals: ParsedFlags): Promise<Session> {
+  const { configDirectory, readConfig, resolveEndpoint } = await import('./config/endpoint.ts');
+  const directory = configDirectory(globals);
+  const config = readConfig(directory);
+  return {
+    command,
+    flags,
+    args: flags.args,
+    globals,
+    config,
+    configDirectory: directory,
+    connect: async () => {
+      const endpoint = resolveEndpoint(globals, config, directory);
+      const { Api } = await import('./connection/api.ts');
+      const api = new Api(endpoint);
+      if (endpoint.isDefaultSocket) {
+        const { ensureDaemon } = await import('./connection/ensure-daemon.ts');
+        await ensureDaemon(api);
+      }
+      return api;
+    },
+    print,
+    warn: (text) => process.stderr.write(`${text}\n`),
+  };
+}
+
+function checkLogLevel(globals: ParsedFlags): void {
+  const level = globals.text('log-level', 'info');
+  if (!['debug', 'info', 'warn', 'warning', 'error', 'fatal', 'panic', 'trace'].includes(level)) {
+    throw new ExitError(1, `Unable to parse logging level: ${level}\n`);
+  }
+}
+
+async function run(words: readonly string[]): Promise<number> {
+  const root = findCommand('');
+  if (root === undefined) throw new Error('the command table is empty');
+  const globals = parseFlags(root, words);
+  if (globals.bool('version')) {
+    print(`Docker version ${VERSION}, build gantry\n`);
+    return 0;
+  }
+  checkLogLevel(globals);
+  let commandWords: readonly string[] = globals.args;
+  if (commandWords[0] === 'help') {
+    commandWords = [...commandWords.slice(1), '--help'];
+  }
+  if (globals.bool('help') || commandWords.length === 0) return help(root);
+  const { command, rest } = resolveCommand(root, commandWords);
+  const flags = parseFlags(command, rest);
+  if (flags.bool('help')) return help(command);
+  if (command.isGroup) return help(command);
+  const wrong = arityError(command, flags.args.length);
+  if (wrong !== undefined) throw wrong;
+  const { loadCommand } = await import('./commands/registry.ts');
+  const handler = await loadCommand(command.name);
+  if (handler === undefined) throw new ExitError(1, `gantry: ${command.path} is not built yet\n`);
+  return handler(await makeSession(command, flags, globals));
+}
+
+/** Runs the command line and turns errors into docker's exit codes. */
+export async function main(words: readonly string[]): Promise<number> {
+  try {
+    return await run(words);
+  } catch (error) {
+    if (error instanceof ExitError) {
+      if (error.message !== '') process.stderr.write(error.message.endsWith('\n') ? error.message : `${error.message}\n`);
+      return error.code;
+    }
+    const text = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`${text}\n`);
+    return 1;
+  }
+}
+
+process.stdout.on('error', (error: Error & { code?: string }) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+process.exitCode = await main(process.argv.slice(2));
