@@ -64,7 +64,7 @@ describe('the real shim', { skip: missing() }, () => {
       process: { cwd: '/', args, env: ['PATH=/bin'], user: { uid: 0, gid: 0 } },
       root: { path: join(root, 'rootfs') },
       mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
-      linux: { namespaces: [{ type: 'pid' }, { type: 'mount' }], cgroupsPath: `/gantry-test/${id}` },
+      linux: { namespaces: [{ type: 'pid' }, { type: 'mount' }], cgroupsPath: `/gantry-test-${id}` },
     };
     mkdirSync(join(root, 'rootfs/proc'), { recursive: true });
     writeFileSync(join(path, 'config.json'), JSON.stringify(config));

@@ -80,7 +80,7 @@ describe('streams through the real shim', { skip: missing() }, () => {
         { destination: '/dev', type: 'tmpfs', source: 'tmpfs' },
         { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['newinstance', 'ptmxmode=0666'] },
       ],
-      linux: { namespaces: [{ type: 'pid' }, { type: 'mount' }], cgroupsPath: `/gantry-test/${id}` },
+      linux: { namespaces: [{ type: 'pid' }, { type: 'mount' }], cgroupsPath: `/gantry-test-${id}` },
     };
     writeFileSync(join(bundle, 'config.json'), JSON.stringify(config));
     const shim = await launcher.start({ id, namespace: 'gantry-test', bundle, shim: SHIM, debug: false });
