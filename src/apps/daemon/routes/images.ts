@@ -1,0 +1,208 @@
+/** Image operations of the Engine API, except build; registry operations answer 501 by name. */
+import { bootstrapImage } from '#engine/images/bootstrap.ts';
+import { type CommitOptions, type CommittedContainer, commitContainer } from '#engine/images/commit.ts';
+import { importImage } from '#engine/images/import.ts';
+import { imageHistory, inspectImage } from '#engine/images/inspect.ts';
+import { LIST_FILTERS, listImages } from '#engine/images/list.ts';
+import { loadImages } from '#engine/images/load.ts';
+import type { WriteProgress } from '#engine/images/progress.ts';
+import { type EmitEvent, type ImageUse, PRUNE_FILTERS, pruneImages, removeImage } from '#engine/images/remove.ts';
+import { saveImages } from '#engine/images/save.ts';
+import { makeOptionalReference, tagImage } from '#engine/images/tag.ts';
+import type { ImageRunConfig } from '#services/images/contract.ts';
+import type { ImageStore } from '#services/images/store.ts';
+import type { TarCodec } from '#services/images/tar-codec.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
+import { parsePlatform, type Platform } from '#types/platform.ts';
+import type { Handler, Route, RouteContext } from '../http/route.ts';
+
+export interface ImageRouteDependencies {
+  readonly images: ImageStore;
+  readonly tar: TarCodec;
+  readonly emit: EmitEvent;
+  readonly uses: () => readonly ImageUse[];
+}
+
+/** The container side of commit. */
+export interface CommitRouteDependencies {
+  readonly images: ImageStore;
+  readonly emit: EmitEvent;
+  /** Finds the container and runs `work`, paused meanwhile when `pause` is set; emits its commit event. */
+  readonly withContainer: <T extends { id: string }>(name: string, pause: boolean, work: (container: CommittedContainer) => Promise<T>) => Promise<T>;
+}
+
+/** The `platform` parameter: JSON object, or `os/arch/variant` on create. */
+function jsonPlatform(context: RouteContext): Platform | undefined {
+  const values = context.query.all('platform').filter((value) => value !== '');
+  if (values.length > 1) throw new GantryError('invalid', 'multiple platform parameters not supported');
+  const text = values[0];
+  if (text === undefined) return undefined;
+  return decodePlatform(text);
+}
+
+function decodePlatform(text: string): Platform {
+  let value: { os?: unknown; architecture?: unknown; variant?: unknown };
+  try {
+    value = JSON.parse(text) as typeof value;
+  } catch (error) {
+    throw new GantryError('invalid', `failed to parse platform: ${errorMessage(error)}`, { cause: error });
+  }
+  if (typeof value?.os !== 'string' || typeof value.architecture !== 'string' || value.os === '' || value.architecture === '') {
+    throw new GantryError('invalid', 'both OS and Architecture must be provided');
+  }
+  return { os: value.os, architecture: value.architecture, ...(typeof value.variant === 'string' ? { variant: value.variant } : {}) };
+}
+
+const optionalPlatform = (platform: Platform | undefined): { platform?: Platform } => (platform === undefined ? {} : { platform });
+
+/** Runs a use-case whose errors go into the stream once output has begun, as dockerd does. */
+export async function streaming(context: RouteContext, work: (write: WriteProgress) => Promise<void>): Promise<void> {
+  let lines: ReturnType<RouteContext['jsonLines']> | undefined;
+  const write: WriteProgress = (message) => {
+    lines ??= context.jsonLines();
+    return lines.write(message);
+  };
+  try {
+    await work(write);
+  } catch (error) {
+    if (lines === undefined) throw error;
+    const message = errorMessage(error);
+    const code = (error as { code?: unknown }).code;
+    await lines.write({ errorDetail: { ...(typeof code === 'number' ? { code } : {}), message }, error: message });
+  }
+  lines ??= context.jsonLines();
+  lines.end();
+}
+
+const body = (context: RouteContext): AsyncIterable<Buffer> => context.request as AsyncIterable<Buffer>;
+
+const notBuilt =
+  (name: string): Handler =>
+  () => {
+    throw new GantryError('notImplemented', `${name} is not implemented yet`);
+  };
+
+/** Routes of the Image tag that need no container engine. */
+export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
+  const { images, tar, emit, uses } = dependencies;
+  const removal = { images, uses, emit };
+  const list: Handler = (context) => {
+    const { query, version } = context;
+    const filters = new Map(query.filters(LIST_FILTERS));
+    if (!version.atLeast(41) && query.text('filter') !== '') filters.set('reference', [query.text('filter')]);
+    const all = uses();
+    const summaries = listImages(images, {
+      all: query.flag('all'),
+      sharedSize: version.atLeast(42) && query.flag('shared-size'),
+      filters,
+      ...(version.atLeast(51) ? { containerCount: (id) => all.filter((use) => use.imageId === id).length } : {}),
+    });
+    context.json(
+      summaries.map((summary) => ({
+        ...summary,
+        ...(version.atLeast(44) ? {} : { VirtualSize: summary.Size }),
+        ...(version.atLeast(43) || summary.RepoTags.length + summary.RepoDigests.length > 0
+          ? {}
+          : { RepoTags: ['<none>:<none>'], RepoDigests: ['<none>@<none>'] }),
+      })),
+    );
+  };
+  const create: Handler = async (context) => {
+    const { query } = context;
+    const source = query.text('fromSrc');
+    if (source === '') throw new GantryError('notImplemented', 'ImagePull is not implemented yet');
+    const reference = makeOptionalReference(query.text('repo'), query.text('tag'));
+    const platform = query.text('platform') === '' ? undefined : parsePlatform(query.text('platform'));
+    const options = {
+      source,
+      body: body(context),
+      message: query.text('message') || 'Imported from ' + source,
+      changes: query.all('changes'),
+      ...(reference === undefined ? {} : { reference }),
+      ...optionalPlatform(platform),
+    };
+    await streaming(context, async (write) => {
+      await importImage({ images, tar, emit }, { ...options, write }, context.signal);
+    });
+  };
+  const inspect: Handler = (context) => {
+    const { query, version, params } = context;
+    if (query.flag('manifests') && query.text('platform') !== '') {
+      throw new GantryError('invalid', 'conflicting options: manifests and platform options cannot both be set');
+    }
+    const platform = version.atLeast(49) ? jsonPlatform(context) : undefined;
+    context.json(inspectImage(images, params['name'] ?? '', { ...optionalPlatform(platform), atLeast: (minor) => version.atLeast(minor) }));
+  };
+  const remove: Handler = async (context) => {
+    const { query, params, version } = context;
+    const name = params['name'] ?? '';
+    if (name.trim() === '') throw new GantryError('invalid', 'image name cannot be blank');
+    const platforms = version.atLeast(50) ? query.all('platforms') : [];
+    if (platforms.length > 1) throw new GantryError('invalid', 'multiple platforms are not supported');
+    const wanted = platforms[0] === undefined ? undefined : decodePlatform(platforms[0]);
+    if (wanted !== undefined) inspectImage(images, name, { platform: wanted, atLeast: () => true });
+    context.json(await removeImage(removal, name, { force: query.flag('force'), prune: !query.flag('noprune') }));
+  };
+  const save = async (context: RouteContext, names: readonly string[]): Promise<void> => {
+    const platform = context.version.atLeast(48) ? jsonPlatform(context) : undefined;
+    await context.bytes('application/x-tar', saveImages({ images, tar, emit }, names, platform));
+  };
+  const load: Handler = async (context) => {
+    const platform = context.version.atLeast(48) ? jsonPlatform(context) : undefined;
+    const quiet = context.query.flag('quiet', true);
+    await streaming(context, (write) => loadImages({ images, tar, emit }, body(context), { quiet, write, ...optionalPlatform(platform) }, context.signal));
+  };
+  const bootstrap: Handler = async (context) => {
+    await streaming(context, async (write) => {
+      await bootstrapImage({ images, tar, emit, write }, context.query.text('name'), context.signal);
+    });
+  };
+  return [
+    { method: 'GET', path: '/images/json', handler: list },
+    { method: 'POST', path: '/images/create', handler: create },
+    { method: 'GET', path: '/images/search', handler: notBuilt('ImageSearch') },
+    { method: 'GET', path: '/images/get', handler: (context) => save(context, context.query.all('names')) },
+    { method: 'POST', path: '/images/load', handler: load },
+    { method: 'POST', path: '/images/prune', handler: async (context) => context.json(await pruneImages(removal, context.query.filters(PRUNE_FILTERS), context.signal)), since: 25 },
+    { method: 'GET', path: '/images/{name:.*}/get', handler: (context) => save(context, [context.params['name'] ?? '']) },
+    {
+      method: 'GET',
+      path: '/images/{name:.*}/history',
+      handler: (context) => context.json(imageHistory(images, context.params['name'] ?? '', context.version.atLeast(48) ? jsonPlatform(context) : undefined)),
+    },
+    { method: 'GET', path: '/images/{name:.*}/json', handler: inspect },
+    { method: 'POST', path: '/images/{name:.*}/push', handler: notBuilt('ImagePush') },
+    {
+      method: 'POST',
+      path: '/images/{name:.*}/tag',
+      handler: (context) => {
+        tagImage(images, context.params['name'] ?? '', { repository: context.query.text('repo'), tag: context.query.text('tag'), emit });
+        context.empty(201);
+      },
+    },
+    { method: 'DELETE', path: '/images/{name:.*}', handler: remove },
+    { method: 'POST', path: '/gantry/images/bootstrap', handler: bootstrap },
+  ];
+}
+
+/** `POST /commit`. */
+export function commitRoutes(dependencies: CommitRouteDependencies): Route[] {
+  const { images, emit, withContainer } = dependencies;
+  const handler: Handler = async (context) => {
+    const { query } = context;
+    const config = await context.optionalBody<ImageRunConfig>('ContainerConfig');
+    const reference = makeOptionalReference(query.text('repo'), query.text('tag'));
+    const options: CommitOptions = {
+      ...(config === undefined ? {} : { config }),
+      changes: query.all('changes'),
+      author: query.text('author'),
+      comment: query.text('comment'),
+      ...(reference === undefined ? {} : { reference }),
+    };
+    const made = await withContainer(query.text('container'), query.flag('pause', true), (container) =>
+      commitContainer({ images, emit }, container, options, context.signal),
+    );
+    context.json({ Id: made.id }, 201);
+  };
+  return [{ method: 'POST', path: '/commit', handler }];
+}
