@@ -166,9 +166,12 @@ describe('the real shim', { skip: missing() }, () => {
     process.kill(shim.pid, 'SIGKILL');
     await shim.closed;
     await waiting;
+    const socket = shim.address.replace('unix://', '');
+    assert.ok(existsSync(socket));
     await launcher.cleanup({ id, namespace: 'gantry-test', bundle: path, shim: SHIM, debug: false });
     for (let tries = 0; tries < 100 && existsSync(`/proc/${created.pid}`); tries += 1) await delay(20);
     assert.ok(!isAlive(created.pid));
+    assert.ok(!existsSync(socket));
     assert.deepEqual(existsSync(join(root, 'runc', id)), false);
   });
 

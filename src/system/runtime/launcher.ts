@@ -12,7 +12,7 @@ import type { Shim, ShimEvent, ShimLauncher, ShimStartOptions } from './contract
 import { drainFifo, makeFifo } from './fifo.ts';
 import { BOOTSTRAP_RESULT } from './messages.ts';
 import { decode } from './protobuf.ts';
-import { connectShim, parseShimAddress, type ShimAddress, type TaskShim } from './shim.ts';
+import { connectShim, parseShimAddress, removeDeadSocket, type ShimAddress, type TaskShim } from './shim.ts';
 import { ShimEventServer } from './shim-events.ts';
 import { WarmShims } from './warm.ts';
 
@@ -144,6 +144,7 @@ class ContainerdShimLauncher implements ShimLauncher {
 
   async cleanup(options: ShimStartOptions): Promise<void> {
     await this.#run(options, ['-bundle', options.bundle, 'delete'], AbortSignal.timeout(START_TIMEOUT_MS));
+    await removeDeadSocket(options.bundle);
   }
 
   subscribe(listener: (event: ShimEvent) => void): Disposable {

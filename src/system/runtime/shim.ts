@@ -4,6 +4,8 @@
  * Invariant: holds no task state of its own, so that losing the connection loses nothing.
  * Version 2 (containerd 1.x) and version 3 (2.x) differ in the service's name only.
  */
+import { lstatSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { GantryError } from '#types/errors.ts';
 import type { CreateTaskOptions, ExecTaskOptions, ExitStatus, Shim, TaskState, TaskStatus } from './contract.ts';
@@ -73,6 +75,21 @@ export async function connectShim(address: ShimAddress, namespace: string, signa
   } catch (error) {
     client[Symbol.dispose]();
     throw error;
+  }
+}
+
+/** A killed shim leaves its socket; `bundle` is the directory it ran in. A socket someone answers on stays. */
+export async function removeDeadSocket(bundle: string): Promise<void> {
+  let path: string;
+  try {
+    path = parseShimAddress(readFileSync(join(bundle, 'address'), 'utf8').trim()).path;
+  } catch {
+    return;
+  }
+  try {
+    (await connectTtrpc(path, {}))[Symbol.dispose]();
+  } catch {
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true) rmSync(path, { force: true });
   }
 }
 

@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ShimStartOptions } from './contract.ts';
-import type { TaskShim } from './shim.ts';
+import { removeDeadSocket, type TaskShim } from './shim.ts';
 
 const WARM_SHIM = 'io.containerd.runc.v2';
 /** A replacement is started this long after one was taken, out of the way of the container's own start. */
@@ -115,6 +115,7 @@ export class WarmShims implements AsyncDisposable {
       await shim[Symbol.asyncDispose]();
       if (isEnding) await removeWhenGone(bundle, shim.pid);
     } catch {
+      await removeDeadSocket(bundle);
       rmSync(bundle, { recursive: true, force: true });
     }
   }
