@@ -36,7 +36,7 @@ export function updateResources(wanted: Resources): OciResources {
 }
 
 function throttles(
-  devices: readonly { Path?: string; Rate?: number }[] | null | undefined,
+  devices: readonly { Path?: string | undefined; Rate?: number | undefined }[] | null | undefined,
   deviceNumber: DeviceNumber,
 ): OciThrottle[] {
   return (devices ?? []).map((device) => ({ ...deviceNumber(device.Path ?? ''), rate: device.Rate ?? 0 }));
@@ -46,7 +46,7 @@ function positive(value: number | null | undefined): boolean {
   return value !== undefined && value !== null && value > 0;
 }
 
-function limits(wanted: Resources & { KernelMemory?: number }): OciResources {
+function limits(wanted: Resources & { KernelMemory?: number | undefined }): OciResources {
   const memory = memoryOf(wanted);
   const cpu = cpuOf(wanted);
   const pids = wanted.PidsLimit;
@@ -58,7 +58,7 @@ function limits(wanted: Resources & { KernelMemory?: number }): OciResources {
   };
 }
 
-function memoryOf(wanted: Resources & { KernelMemory?: number }): Record<string, number | boolean> {
+function memoryOf(wanted: Resources & { KernelMemory?: number | undefined }): Record<string, number | boolean> {
   const memory: Record<string, number | boolean> = {};
   if (positive(wanted.Memory)) memory['limit'] = wanted.Memory as number;
   if (positive(wanted.MemoryReservation)) memory['reservation'] = wanted.MemoryReservation as number;
