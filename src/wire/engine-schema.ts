@@ -68,14 +68,14 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   ThrottleDevice: {
-    go: 'ThrottleDevice', embeds: [],
+    go: 'blkiodev.ThrottleDevice', embeds: [],
     fields: {
       'Path': 'string',
       'Rate': 'int64',
     },
   },
   Mount: {
-    go: 'Mount', embeds: [],
+    go: 'mount.Mount', embeds: [],
     fields: {
       'Target': 'string',
       'Source': 'string',
@@ -89,7 +89,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   MountBindOptions: {
-    go: 'BindOptions', embeds: [],
+    go: 'mount.BindOptions', embeds: [],
     fields: {
       'Propagation': 'string',
       'NonRecursive': 'bool',
@@ -99,7 +99,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   MountVolumeOptions: {
-    go: 'VolumeOptions', embeds: [],
+    go: 'mount.VolumeOptions', embeds: [],
     fields: {
       'NoCopy': 'bool',
       'Labels': '{}string',
@@ -108,20 +108,20 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   MountVolumeOptionsDriverConfig: {
-    go: 'MountVolumeOptionsDriverConfig', embeds: [],
+    go: 'mount.Driver', embeds: [],
     fields: {
       'Name': 'string',
       'Options': '{}string',
     },
   },
   MountImageOptions: {
-    go: 'ImageOptions', embeds: [],
+    go: 'mount.ImageOptions', embeds: [],
     fields: {
       'Subpath': 'string',
     },
   },
   MountTmpfsOptions: {
-    go: 'TmpfsOptions', embeds: [],
+    go: 'mount.TmpfsOptions', embeds: [],
     fields: {
       'SizeBytes': 'int64',
       'Mode': 'int',
@@ -141,7 +141,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
       'CpuShares': 'int',
       'Memory': 'int64',
       'CgroupParent': 'string',
-      'BlkioWeight': 'int',
+      'BlkioWeight': 'uint16',
       'BlkioWeightDevice': '[]$ResourcesBlkioWeightDeviceItem',
       'BlkioDeviceReadBps': '[]$ThrottleDevice',
       'BlkioDeviceWriteBps': '[]$ThrottleDevice',
@@ -173,14 +173,14 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   ResourcesBlkioWeightDeviceItem: {
-    go: 'WeightDevice', embeds: [],
+    go: 'blkiodev.WeightDevice', embeds: [],
     fields: {
       'Path': 'string',
-      'Weight': 'int',
+      'Weight': 'uint16',
     },
   },
   ResourcesUlimitsItem: {
-    go: 'Ulimit', embeds: [],
+    go: 'units.Ulimit', embeds: [],
     fields: {
       'Name': 'string',
       'Soft': 'int',
@@ -226,7 +226,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
   },
   GenericResources: { kind: '[]$GenericResourcesItem' },
   HealthConfig: {
-    go: 'HealthcheckConfig', embeds: [],
+    go: 'v1.HealthcheckConfig', embeds: [],
     fields: {
       'Test': '[]string',
       'Interval': 'int64@time.Duration',
@@ -298,14 +298,14 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   HostConfigLogConfig: {
-    go: 'LogConfig', embeds: [],
+    go: 'container.LogConfig', embeds: [],
     fields: {
       'Type': 'string',
       'Config': '{}string',
     },
   },
   ContainerConfig: {
-    go: 'Config', embeds: [],
+    go: 'container.Config', embeds: [],
     fields: {
       'Hostname': 'string',
       'Domainname': 'string',
@@ -353,7 +353,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   NetworkingConfig: {
-    go: 'NetworkingConfig', embeds: [],
+    go: 'network.NetworkingConfig', embeds: [],
     fields: {
       'EndpointsConfig': '{}$EndpointSettings',
     },
@@ -390,7 +390,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
   },
   PortMap: { kind: '{}[]$PortBinding' },
   PortBinding: {
-    go: 'PortBinding', embeds: [],
+    go: 'nat.PortBinding', embeds: [],
     fields: {
       'HostIp': 'string',
       'HostPort': 'string',
@@ -465,7 +465,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   AuthConfig: {
-    go: 'AuthConfig', embeds: [],
+    go: 'registry.AuthConfig', embeds: [],
     fields: {
       'username': 'string',
       'password': 'string',
@@ -506,7 +506,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   VolumeCreateOptions: {
-    go: 'CreateOptions', embeds: [],
+    go: 'volume.CreateOptions', embeds: [],
     fields: {
       'Name': 'string',
       'Driver': 'string',
@@ -551,7 +551,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   IPAM: {
-    go: 'IPAM', embeds: [],
+    go: 'network.IPAM', embeds: [],
     fields: {
       'Driver': 'string',
       'Config': '[]$IPAMConfig',
@@ -559,7 +559,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   IPAMConfig: {
-    go: 'IPAMConfig', embeds: [],
+    go: 'network.IPAMConfig', embeds: [],
     fields: {
       'Subnet': 'string',
       'IPRange': 'string',
@@ -680,7 +680,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   EndpointSettings: {
-    go: 'EndpointSettings', embeds: [],
+    go: 'network.EndpointSettings', embeds: [],
     fields: {
       'IPAMConfig': '$EndpointIPAMConfig',
       'Links': '[]string',
@@ -700,7 +700,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   EndpointIPAMConfig: {
-    go: 'EndpointIPAMConfig', embeds: [],
+    go: 'network.EndpointIPAMConfig', embeds: [],
     fields: {
       'IPv4Address': 'string',
       'IPv6Address': 'string',
@@ -2044,14 +2044,14 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   ContainerCreateRequest: {
-    go: 'CreateRequest', embeds: ['ContainerConfig'],
+    go: 'container.CreateRequest', embeds: ['ContainerConfig'],
     fields: {
       'HostConfig': '$HostConfig',
       'NetworkingConfig': '$NetworkingConfig',
     },
   },
   ContainerUpdateRequest: {
-    go: 'UpdateConfig', embeds: ['Resources'],
+    go: 'container.UpdateConfig', embeds: ['Resources'],
     fields: {
       'RestartPolicy': '$RestartPolicy',
     },
@@ -2116,7 +2116,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   ExecConfig: {
-    go: 'ExecOptions', embeds: [],
+    go: 'container.ExecOptions', embeds: [],
     fields: {
       'AttachStdin': 'bool',
       'AttachStdout': 'bool',
@@ -2133,7 +2133,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   ExecStartConfig: {
-    go: 'ExecStartOptions', embeds: [],
+    go: 'container.ExecStartOptions', embeds: [],
     fields: {
       'Detach': 'bool',
       'Tty': 'bool',
@@ -2170,7 +2170,7 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   NetworkCreateRequest: {
-    go: 'CreateRequest', embeds: [],
+    go: 'network.CreateRequest', embeds: [],
     fields: {
       'Name': 'string',
       'Driver': 'string',
@@ -2188,14 +2188,14 @@ export const DEFINITIONS: Readonly<Record<string, DefinitionSchema>> = {
     },
   },
   NetworkConnectRequest: {
-    go: 'ConnectOptions', embeds: [],
+    go: 'network.ConnectOptions', embeds: [],
     fields: {
       'Container': 'string',
       'EndpointConfig': '$EndpointSettings',
     },
   },
   NetworkDisconnectRequest: {
-    go: 'DisconnectOptions', embeds: [],
+    go: 'network.DisconnectOptions', embeds: [],
     fields: {
       'Container': 'string',
       'Force': 'bool',
