@@ -25,6 +25,11 @@ export class StructView {
     return this.#fields.get(name)?.();
   }
 
+  /** A copy with one more field. */
+  with(name: string, field: () => unknown): StructView {
+    return new StructView(this.typeName, { ...Object.fromEntries(this.#fields), [name]: field });
+  }
+
   /** Every field, as `json` prints it: sorted by name. */
   toJSON(): Record<string, unknown> {
     const names = [...this.#fields.keys()].sort();

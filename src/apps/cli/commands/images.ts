@@ -1,0 +1,150 @@
+/** `images`, `history`, `rmi`, `tag`. */
+import { ApiError, type Json } from '../connection/api.ts';
+import { goTime } from '../format/dates.ts';
+import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
+import { filtersOf, segment, type Session } from '../session.ts';
+import { humanDuration, humanSize } from '../text/go-text.ts';
+import { StructView } from '../template/values.ts';
+import { ExitError } from '../args/usage-error.ts';
+import { splitReference } from './container-verbs.ts';
+
+interface ImageSummary {
+  readonly Id: string;
+  readonly RepoTags: readonly string[] | null;
+  readonly RepoDigests: readonly string[] | null;
+  readonly Created: number;
+  readonly Size: number;
+  readonly SharedSize: number;
+  readonly Containers: number;
+}
+
+const IMAGE_HEADERS = {
+  ID: 'IMAGE ID', Repository: 'REPOSITORY', Tag: 'TAG', Digest: 'DIGEST', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', Size: 'SIZE', Containers: 'CONTAINERS', VirtualSize: 'SIZE', SharedSize: 'SHARED SIZE', UniqueSize: 'UNIQUE SIZE',
+};
+
+function imageLayout(digests: boolean): ListLayout {
+  const digest = digests ? '{{.Digest}}\t' : '';
+  return {
+    headers: IMAGE_HEADERS,
+    table: `{{.Repository}}\t{{.Tag}}\t${digest}{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}`,
+    quiet: '{{.ID}}',
+    raw: `repository: {{.Repository}}\ntag: {{.Tag}}\n${digests ? 'digest: {{.Digest}}\n' : ''}image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n`,
+  };
+}
+
+interface Row {
+  readonly repository: string;
+  readonly tag: string;
+  readonly digest: string;
+}
+
+/** One row a tag (and digest); `<none>` where there is none. */
+function rowsOf(image: ImageSummary, digests: boolean): Row[] {
+  const none = '<none>';
+  const tags = (image.RepoTags ?? []).filter((tag) => tag !== '<none>:<none>').map(splitReference);
+  const refs = (image.RepoDigests ?? []).filter((digest) => digest !== '<none>@<none>').map((digest) => digest.split('@') as [string, string]);
+  if (tags.length === 0 && refs.length === 0) return [{ repository: none, tag: none, digest: none }];
+  if (!digests) {
+    if (tags.length > 0) return tags.map(({ repo, tag }) => ({ repository: repo, tag, digest: none }));
+    return [...new Set(refs.map(([repository]) => repository))].map((repository) => ({ repository, tag: none, digest: none }));
+  }
+  const rows: Row[] = [];
+  for (const { repo, tag } of tags) {
+    const own = refs.filter(([repository]) => repository === repo);
+    if (own.length === 0) rows.push({ repository: repo, tag, digest: none });
+    for (const [, digest] of own) rows.push({ repository: repo, tag, digest });
+  }
+  for (const [repository, digest] of refs) if (!tags.some(({ repo }) => repo === repository)) rows.push({ repository, tag: none, digest });
+  return rows;
+}
+
+function imageView(image: ImageSummary, row: Row, truncate: boolean): StructView {
+  const size = (bytes: number): string => (bytes === -1 ? 'N/A' : humanSize(bytes, 3));
+  return new StructView('*formatter.imageContext', {
+    ID: () => (truncate ? image.Id.replace(/^sha256:/, '').slice(0, 12) : image.Id),
+    Repository: () => row.repository,
+    Tag: () => row.tag,
+    Digest: () => row.digest,
+    CreatedSince: () => (image.Created <= 0 ? 'N/A' : `${humanDuration(Date.now() - image.Created * 1000)} ago`),
+    CreatedAt: () => goTime(image.Created * 1000),
+    Size: () => humanSize(image.Size, 3),
+    Containers: () => (image.Containers === -1 ? 'N/A' : String(image.Containers)),
+    VirtualSize: () => humanSize(image.Size, 3),
+    SharedSize: () => size(image.SharedSize),
+    UniqueSize: () => size(image.SharedSize === -1 ? -1 : image.Size - image.SharedSize),
+  });
+}
+
+/** `images`. */
+export async function listImages(session: Session): Promise<number> {
+  const { flags, args } = session;
+  const filters = flags.list('filter');
+  if (args[0] !== undefined) filters.push(`reference=${args[0]}`);
+  const api = await session.connect();
+  const images = await api.json<ImageSummary[] | null>('GET', '/images/json', { query: { all: flags.bool('all') || undefined, filters: filtersOf(filters) } });
+  const format = flags.text('format') || (flags.bool('quiet') ? '' : (session.config.imagesFormat ?? ''));
+  const digests = flags.bool('digests') || format.includes('.Digest');
+  const views = [...(images ?? [])].sort((a, b) => b.Created - a.Created).flatMap((image) => rowsOf(image, digests).map((row) => imageView(image, row, !flags.bool('no-trunc'))));
+  session.print(formatList(views, imageLayout(flags.bool('digests')), { format, quiet: flags.bool('quiet') }));
+  return 0;
+}
+
+const HISTORY_LAYOUT: ListLayout = {
+  headers: { ID: 'IMAGE', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', CreatedBy: 'CREATED BY', Size: 'SIZE', Comment: 'COMMENT' },
+  table: '{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}',
+  quiet: '{{.ID}}',
+};
+
+/** `history`. */
+export async function imageHistory(session: Session): Promise<number> {
+  const { flags, args } = session;
+  const truncate = !flags.bool('no-trunc');
+  const human = flags.bool('human', true);
+  const api = await session.connect();
+  const items = await api.json<{ Id: string; Created: number; CreatedBy: string; Size: number; Comment: string }[]>('GET', `/images/${segment(args[0] ?? '')}/history`);
+  const rows = items.map((item) => {
+    const createdAt = (): string => (item.Created <= 0 ? 'N/A' : new Date(item.Created * 1000).toISOString().replace('.000Z', 'Z'));
+    const by = item.CreatedBy.replaceAll('\t', ' ');
+    return new StructView('*formatter.historyContext', {
+      ID: () => (truncate ? item.Id.replace(/^sha256:/, '').slice(0, 12) : item.Id),
+      CreatedSince: () => (human ? (item.Created <= 0 ? 'N/A' : `${humanDuration(Date.now() - item.Created * 1000)} ago`) : createdAt()),
+      CreatedAt: createdAt,
+      CreatedBy: () => (truncate ? ellipsis(by, 45) : by),
+      Size: () => (human ? humanSize(item.Size, 3) : String(item.Size)),
+      Comment: () => item.Comment,
+    });
+  });
+  session.print(formatList(rows, HISTORY_LAYOUT, { format: flags.text('format'), quiet: flags.bool('quiet') }));
+  return 0;
+}
+
+/** `rmi`. */
+export async function removeImages(session: Session): Promise<number> {
+  const { flags, args } = session;
+  const api = await session.connect();
+  const failures: string[] = [];
+  for (const name of args) {
+    try {
+      const removed = await api.json<Json[] | null>('DELETE', `/images/${segment(name)}`, { query: { force: flags.bool('force') || undefined, noprune: flags.bool('no-prune') || undefined } });
+      for (const item of removed ?? []) {
+        if (item['Deleted'] !== undefined) session.print(`Deleted: ${String(item['Deleted'])}\n`);
+        else session.print(`Untagged: ${String(item['Untagged'])}\n`);
+      }
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (flags.bool('force') && error.status === 404) session.warn(error.message);
+      else failures.push(error.message);
+    }
+  }
+  if (failures.length > 0) throw new ExitError(1, `${failures.join('\n')}\n`);
+  return 0;
+}
+
+/** `tag`. */
+export async function tagImage(session: Session): Promise<number> {
+  const [source = '', target = ''] = session.args;
+  const { repo, tag } = splitReference(target);
+  const api = await session.connect();
+  await api.json('POST', `/images/${segment(source)}/tag`, { query: { repo, tag: tag || 'latest' } });
+  return 0;
+}
