@@ -173,9 +173,16 @@ function rlimitsOf(input: SpecInput): OciRlimit[] {
   const inherited = input.defaults.ulimits.filter((one) => !own.some((other) => other.Name === one.Name));
   return [...own, ...inherited].map((one) => ({
     type: `RLIMIT_${one.Name.toUpperCase()}`,
-    soft: one.Soft,
-    hard: one.Hard,
+    soft: unsigned(one.Soft),
+    hard: unsigned(one.Hard),
   }));
+}
+
+/** -1 means unlimited: the largest unsigned number, which only raw JSON can carry. */
+function unsigned(value: number): number {
+  if (value >= 0) return value;
+  const raw = JSON as unknown as { rawJSON(text: string): unknown };
+  return raw.rawJSON(String(BigInt.asUintN(64, BigInt(value)))) as number;
 }
 
 function namespacesOf(input: SpecInput): OciNamespace[] {
