@@ -1,7 +1,8 @@
 /** The daemon's configuration as use-cases see it, and where each thing lies on disk. */
 import { join } from 'node:path';
+import type { SpecHost } from '#services/spec/build-spec.ts';
 import type { Id } from '#types/ids.ts';
-import type { DaemonDefaults } from './containers/create/defaults.ts';
+import type { DaemonDefaults, MachineInfo } from './containers/create/defaults.ts';
 
 /** An OCI runtime users may name with `--runtime`. */
 export interface RuntimeSettings {
@@ -61,6 +62,9 @@ export interface Settings {
   readonly shimNamespace: string;
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
   readonly cgroupVersion: 1 | 2;
+  /** Facts about this machine that specs and validation depend on. */
+  readonly specHost: SpecHost;
+  readonly machine: MachineInfo;
   /** Present or reloaded values; read at each use. */
   current(): ReloadableSettings;
 }

@@ -2,8 +2,9 @@
  * What a starting daemon finds from the one before it: running containers are taken over again, ended ones
  * get their exit, half-done things are finished or undone, and restart policies apply.
  */
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { removeBundle } from '#engine/containers/bundle.ts';
 import { removeHeld } from '#engine/containers/remove.ts';
 import { scheduleRestart } from '#engine/containers/restart-policy.ts';
 import { startHeld } from '#engine/containers/start.ts';
@@ -91,7 +92,7 @@ async function takeOver(services: Services, container: LiveContainer, shim: Shim
   }
   const exited = shim.wait(id);
   exited.catch(() => undefined);
-  supervise(services, container, { shim, streams, log, exited });
+  supervise(services, container, { shim, streams, log, exited, process: undefined });
 }
 
 /** A container whose process is gone without a word: the host crashed, or the shim died with it. */
@@ -123,7 +124,7 @@ async function settleLost(services: Services, container: LiveContainer): Promise
   } else if (state.status === 'restarting') {
     scheduleRestart(services, container, 0);
   }
-  rmSync(services.settings.paths.bundle(id), { recursive: true, force: true });
+  dropBundle(services, id);
 }
 
 async function cleanUpRun(services: Services, container: LiveContainer): Promise<void> {
@@ -153,10 +154,14 @@ async function removeOrphanBundles(services: Services, alive: ReadonlyMap<Id, Sh
         .catch((error: unknown) => services.logger.warn('shim cleanup failed', { container: id, error: errorMessage(error) }));
     }
     await services.snapshots.unmount(id, paths.rootfs(id)).catch(() => undefined);
-    try {
-      rmSync(bundle, { recursive: true, force: true });
-    } catch (error) {
-      services.logger.warn('leftover bundle stays', { container: id, error: errorMessage(error) });
-    }
+    dropBundle(services, id);
+  }
+}
+
+function dropBundle(services: Services, id: Id): void {
+  try {
+    removeBundle(services.settings.paths, id);
+  } catch (error) {
+    services.logger.warn('leftover bundle stays', { container: id, error: errorMessage(error) });
   }
 }

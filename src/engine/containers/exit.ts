@@ -2,15 +2,16 @@
  * What follows a process's end: drain its output, release what the run held, record the exit, and either
  * restart, remove or rest. One supervisor a run; it owns the run until `settled` resolves.
  */
-import { rmSync } from 'node:fs';
 import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { LogWriter } from '#services/logs/contract.ts';
+import type { OciProcess } from '#services/spec/oci.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
 import { now, parseTime } from '#system/clock/clock.ts';
 import type { ExitStatus, Shim } from '#system/runtime/contract.ts';
 import { errorMessage } from '#types/errors.ts';
 import type { Services } from '../services.ts';
+import { removeBundle } from './bundle.ts';
 import { publishContainerEvent } from './events.ts';
 import { startHealthMonitor } from './health.ts';
 import { removeHeld } from './remove.ts';
@@ -26,12 +27,13 @@ export interface Run {
   readonly streams: ProcessStreams;
   readonly log: LogWriter | undefined;
   readonly exited: Promise<ExitStatus>;
+  readonly process: OciProcess | undefined;
 }
 
 /** Begins watching a started (or re-found) process. */
 export function supervise(services: Services, container: LiveContainer, run: Run): void {
   const { promise: settled, resolve } = Promise.withResolvers<void>();
-  container.task = { shim: run.shim, log: run.log, settled };
+  container.task = { shim: run.shim, log: run.log, settled, process: run.process };
   startHealthMonitor(services, container);
   const lost = run.shim.closed.then((): ExitStatus => ({ exitStatus: UNKNOWN_EXIT_CODE, exitedAt: now() }));
   Promise.race([run.exited.catch(() => lost), lost])
@@ -110,7 +112,11 @@ async function release(services: Services, container: LiveContainer, run: Run): 
   await services.snapshots
     .unmount(id, paths.rootfs(id))
     .catch((error: unknown) => logFailure(services, id, 'root file system', error));
-  rmSync(paths.bundle(id), { recursive: true, force: true });
+  try {
+    removeBundle(paths, id);
+  } catch (error) {
+    logFailure(services, id, 'bundle', error);
+  }
 }
 
 async function endTask(shim: Shim, id: string): Promise<void> {

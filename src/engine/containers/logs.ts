@@ -1,7 +1,7 @@
 /** `docker logs` and the past output of an attach: records of the log driver as chunks of docker's stream. */
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { LogReadOptions } from '#services/logs/contract.ts';
-import { encodeLogRecord } from '#services/logs/stream-format.ts';
+import { encodeLogRecords } from '#services/logs/stream-format.ts';
 import { GantryError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
 import { logInfo } from './output.ts';
@@ -35,7 +35,8 @@ export async function* streamLogs(
   // A container that does not run will not log any more: following it ends with what is there.
   const follow = options.follow && container.task !== undefined;
   const multiplexed = record.config.Tty !== true;
-  for await (const entry of services.logs.read(logInfo(services, record), { ...options, follow }, signal)) {
-    yield encodeLogRecord(entry, { multiplexed, timestamps: options.timestamps, details: options.details });
+  const encoding = { multiplexed, timestamps: options.timestamps, details: options.details };
+  for await (const batch of services.logs.readBatches(logInfo(services, record), { ...options, follow }, signal)) {
+    yield encodeLogRecords(batch, encoding);
   }
 }

@@ -2,7 +2,7 @@
  * Starts a container's process: file system, network, files, spec, shim — released in reverse order when a
  * later step fails, so that a failed start leaves only its error in the record.
  */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContainerRecord } from '#services/containers/container.ts';
 import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
@@ -13,12 +13,13 @@ import { now } from '#system/clock/clock.ts';
 import type { Shim, Stdio } from '#system/runtime/contract.ts';
 import { GantryError, wrapError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
+import { removeBundle } from './bundle.ts';
 import { publishContainerEvent } from './events.ts';
 import { supervise } from './exit.ts';
 import { openLog, streamsOf } from './output.ts';
 import { removeHeld } from './remove.ts';
 import { joinNetwork } from './sandbox.ts';
-import { specFor } from './spec.ts';
+import { type RunSpec, specFor } from './spec.ts';
 import { explainStartFailure } from './start-failure.ts';
 import { mountVolumes } from './volume-mounts.ts';
 
@@ -74,7 +75,7 @@ async function launch(services: Services, container: LiveContainer): Promise<voi
   await using undo = new AsyncDisposableStack();
 
   mkdirSync(join(paths.bundle(id), 'streams'), { recursive: true, mode: 0o711 });
-  undo.defer(() => rmSync(paths.bundle(id), { recursive: true, force: true }));
+  undo.defer(() => removeBundle(paths, id));
 
   await services.snapshots.mount(id, paths.rootfs(id));
   undo.defer(() => services.snapshots.unmount(id, paths.rootfs(id)));
@@ -86,7 +87,7 @@ async function launch(services: Services, container: LiveContainer): Promise<voi
   undo.defer(() => services.networks.removeSandbox(id));
 
   const record: ContainerRecord = { ...container.record, sandbox: sandbox.kept };
-  const spec = await specFor(services, record, sandbox, volumes.paths);
+  const spec = specFor(services, record, sandbox, volumes.paths);
   writeFileSync(join(paths.bundle(id), 'config.json'), JSON.stringify(spec.spec), { mode: 0o600 });
 
   const log = await openLog(services, record);
@@ -95,7 +96,7 @@ async function launch(services: Services, container: LiveContainer): Promise<voi
   const stdio = await streams.open(paths.streams(id), log);
 
   const shim = await startShim(services, record, undo);
-  await run(services, container, { shim, streams, log, stdio, record, runtime: spec.runtime });
+  await run(services, container, { shim, streams, log, stdio, record, spec });
   undo.move();
 }
 
@@ -105,7 +106,7 @@ interface Launched {
   readonly log: LogWriter | undefined;
   readonly stdio: Stdio;
   readonly record: ContainerRecord;
-  readonly runtime: { readonly binaryName?: string };
+  readonly spec: RunSpec;
 }
 
 async function startShim(services: Services, record: ContainerRecord, undo: AsyncDisposableStack): Promise<Shim> {
@@ -144,7 +145,7 @@ async function run(services: Services, container: LiveContainer, launched: Launc
       bundle: settings.paths.bundle(id),
       stdio: launched.stdio,
       runc: {
-        ...launched.runtime,
+        ...launched.spec.runtime,
         root: settings.paths.runtimeRoot,
         systemdCgroup: settings.cgroupDriver === 'systemd',
       },
@@ -166,6 +167,6 @@ async function run(services: Services, container: LiveContainer, launched: Launc
     hasBeenStartedBefore: true,
     state: { status: 'running', pid: created.pid, startedAt: now(), finishedAt: before.finishedAt ?? ZERO_TIME },
   });
-  supervise(services, container, { shim, streams, log: launched.log, exited });
+  supervise(services, container, { shim, streams, log: launched.log, exited, process: launched.spec.spec.process });
   publishContainerEvent(services.events, container.record, 'start');
 }

@@ -118,7 +118,8 @@ export async function launchExec(
   const directory = services.settings.paths.streams(container.id, exec.id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const process = execProcessFor(services, container, exec.config, consoleSize ?? exec.config.ConsoleSize ?? undefined);
+    const size = consoleSize === undefined ? {} : { ConsoleSize: [...consoleSize] };
+    const process = execProcessFor(services, container, { ...exec.config, ...size });
     const stdio = await exec.streams.open(directory, undefined);
     await task.shim.exec({ id: container.id, execId: exec.id, stdio, process });
     const exitedRaw = task.shim.wait(container.id, exec.id);

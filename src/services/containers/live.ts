@@ -6,6 +6,7 @@
  */
 import type { LogWriter } from '#services/logs/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
+import type { OciProcess } from '#services/spec/oci.ts';
 import type { Shim } from '#system/runtime/contract.ts';
 import type { Id } from '#types/ids.ts';
 import type { ContainerRecord, ContainerState } from './container.ts';
@@ -23,6 +24,8 @@ export interface HealthRecord {
 export interface LiveTask {
   readonly shim: Shim;
   readonly log: LogWriter | undefined;
+  /** The process as started; what an exec derives from. Read from the bundle when first needed. */
+  process: OciProcess | undefined;
   /** Resolves when the exit has been dealt with completely. */
   readonly settled: Promise<void>;
 }
