@@ -1,7 +1,7 @@
 /** Renames a container (`docker rename`). */
 import { GantryError, wrapError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
-import { checkContainerName } from './create/name.ts';
+import { parseContainerName } from './create/names.ts';
 import { publishContainerEvent } from './events.ts';
 
 /** Throws `invalid` for a bad or unchanged name, `conflict` for one in use. */
@@ -17,7 +17,7 @@ export async function renameContainer(
   const name = newName.startsWith('/') ? newName.slice(1) : newName;
   if (name === oldName) throw new GantryError('invalid', 'Renaming a container with the same name as its current name');
   try {
-    checkContainerName(name);
+    parseContainerName(newName);
     using reservation = services.containers.reserveName(name, container.id);
     services.containers.rename(container, name);
     reservation.keep();
