@@ -179,7 +179,7 @@ export interface VethOptions {
   readonly peer: { readonly name: string; readonly address: string; readonly namespaceFd: number };
 }
 
-/** Adds a veth pair in one message: our end up and in its bridge, the peer up inside another namespace. */
+/** Adds a veth pair in one message: our end up and in its bridge, the peer inside another namespace (a veth cannot be made up before both ends exist). */
 export function addVeth(options: VethOptions): Request {
   const { name, master, mtu, peer } = options;
   const peerAttributes: Attribute[] = [
@@ -210,7 +210,7 @@ export function addVeth(options: VethOptions): Request {
 
 /** VETH_INFO_PEER is an ifinfomsg followed by attributes. */
 function peerBytes(attributes: readonly Attribute[]): Buffer {
-  const parts = [linkBody(0, IFF_UP, IFF_UP)];
+  const parts = [linkBody()];
   for (const [type, value] of attributes) {
     const bytes = value as Buffer;
     const encoded = Buffer.alloc((4 + bytes.length + 3) & ~3);
