@@ -1,5 +1,8 @@
-/** The tar and compression functions that images and builds ask for; the daemon hands in system/tar. */
+/** The tar and compression functions that images and builds ask for, and writing whole archives with them. */
+import { decompress } from '#system/tar/compression.ts';
 import type { TarEntry, TarReadEntry } from '#system/tar/contract.ts';
+import { readTar } from '#system/tar/reader.ts';
+import { tarHeader } from '#system/tar/writer.ts';
 
 export interface TarCodec {
   /** Reads an uncompressed archive; fails on a truncated or malformed one. */
@@ -9,6 +12,9 @@ export interface TarCodec {
   /** Recognises gzip, zstd, bzip2 and xz by their first bytes and undoes them; plain data passes. */
   decompress(source: AsyncIterable<Buffer>, signal?: AbortSignal): AsyncIterable<Buffer>;
 }
+
+/** The engine's own codec. */
+export const tarCodec: TarCodec = { read: readTar, header: tarHeader, decompress };
 
 const BLOCK_BYTES = 512;
 
