@@ -69,7 +69,7 @@ function imageView(image: ImageSummary, row: Row, truncate: boolean): StructView
     CreatedAt: () => goTime(image.Created * 1000),
     Size: () => humanSize(image.Size, 3),
     Containers: () => (image.Containers === -1 ? 'N/A' : String(image.Containers)),
-    VirtualSize: () => humanSize(image.Size, 3),
+    VirtualSize: () => humanSize(image.Size),
     SharedSize: () => size(image.SharedSize),
     UniqueSize: () => size(image.SharedSize === -1 ? -1 : image.Size - image.SharedSize),
   });

@@ -100,6 +100,6 @@ export function inspectAny(session: Session): Promise<number> {
         if (!(error instanceof ApiError) || !NOT_HERE.has(error.status) || type !== '') throw error;
       }
     }
-    throw new ApiError(404, `error: no such object: ${name}`);
+    throw new ApiError(404, `Error: No such object: ${name}`);
   });
 }

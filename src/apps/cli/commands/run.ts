@@ -90,7 +90,7 @@ export async function runContainer(session: Session): Promise<number> {
   const { flags } = session;
   const keys = flags.text('detach-keys');
   if (keys !== '') parseDetachKeys(keys);
-  if (flags.bool('detach') && flags.has('attach')) throw new ExitError(FLAG_ERROR_CODE, 'gantry: conflicting options: cannot specify both --attach and --detach\n');
+  if (flags.bool('detach') && flags.has('attach')) throw new ExitError(1, 'conflicting options: cannot specify both --attach and --detach\n');
   if (!flags.bool('detach')) checkTty(wanted(session).stdin, flags.bool('tty'));
   const api = await session.connect();
   const id = await createContainer(session, api, 'run');

@@ -188,6 +188,13 @@ async function errorOf(response: IncomingMessage): Promise<ApiError> {
   return new ApiError(response.statusCode ?? 500, `Error response from daemon: ${message}`);
 }
 
+/** Parses an object; integers that a JavaScript number cannot hold become bigints. */
+function parseExact(text: string): Json {
+  const exact = (_key: string, value: unknown, context?: { source: string }): unknown =>
+    typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? '') ? BigInt(context?.source ?? 0) : value;
+  return JSON.parse(text, exact as (key: string, value: unknown) => unknown) as Json;
+}
+
 /** The JSON values of a stream of concatenated objects, one at a time. */
 export async function* jsonLines(response: Readable): AsyncGenerator<Json> {
   let rest = '';
@@ -198,9 +205,9 @@ export async function* jsonLines(response: Readable): AsyncGenerator<Json> {
     while (newline !== -1) {
       const line = rest.slice(0, newline).trim();
       rest = rest.slice(newline + 1);
-      if (line !== '') yield JSON.parse(line) as Json;
+      if (line !== '') yield parseExact(line);
       newline = rest.indexOf('\n');
     }
   }
-  if (rest.trim() !== '') yield JSON.parse(rest) as Json;
+  if (rest.trim() !== '') yield parseExact(rest);
 }

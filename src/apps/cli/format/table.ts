@@ -55,7 +55,7 @@ export function formatList(rows: readonly StructView[], layout: ListLayout, choi
     const header = template.execute(headerView(layout.headers)).replaceAll('<no value>', '');
     return alignTabs([`${header}\n`, ...body].join(''));
   } catch (error) {
-    if (error instanceof TemplateError) throw new ExitError(1, `${error.message}\n`);
+    if (error instanceof TemplateError) throw new ExitError(1, `failed to execute template: ${error.message}\n`);
     throw error;
   }
 }

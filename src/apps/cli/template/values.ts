@@ -96,9 +96,14 @@ export function typeName(value: unknown): string {
   return 'map[string]interface {}';
 }
 
+/** Writes bigints as JSON numbers. */
+function exactIntegers(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(value)) : value;
+}
+
 /** encoding/json's text: keys as they are, HTML characters escaped unless told otherwise. */
 export function goJson(value: unknown, options: { escapeHtml?: boolean; indent?: string } = {}): string {
-  const text = JSON.stringify(value ?? null, undefined, options.indent) ?? 'null';
+  const text = JSON.stringify(value ?? null, exactIntegers, options.indent) ?? 'null';
   const escaped = options.escapeHtml === false ? text : text.replace(/[<>&]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`);
   return escaped.replace(/[\u2028\u2029]/g, (char) => `\\u${char.charCodeAt(0).toString(16)}`);
 }

@@ -1,0 +1,56 @@
+/** `events`: the daemon's events as lines, JSON or a template. */
+import { ExitError } from '../args/usage-error.ts';
+import { type Json, jsonLines } from '../connection/api.ts';
+import { filtersOf, type Session } from '../session.ts';
+import { Template } from '../template/execute.ts';
+import { goJson } from '../template/values.ts';
+import { timestampOf } from './logs.ts';
+
+/** RFC 3339 with nanoseconds in the local zone. */
+export function eventTime(seconds: number, nanoseconds: number): string {
+  const date = new Date(seconds * 1000);
+  const offset = -date.getTimezoneOffset();
+  const local = new Date(date.getTime() + offset * 60_000).toISOString().slice(0, 19);
+  const fraction = String(nanoseconds % 1e9).padStart(9, '0');
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const zone = offset === 0 ? 'Z' : `${offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
+  return `${local}.${fraction}${zone}`;
+}
+
+/** The line of an event. */
+export function eventLine(event: Json): string {
+  const actor = (event['Actor'] as Json | undefined) ?? {};
+  const attributes = Object.entries((actor['Attributes'] as Json | undefined) ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  const shown = attributes.length === 0 ? '' : ` (${attributes.map(([key, value]) => `${key}=${String(value)}`).join(', ')})`;
+  return `${eventTime(Number(event['time'] ?? 0), Number(String(event['timeNano'] ?? 0).slice(-9)))} ${String(event['Type'])} ${String(event['Action'])} ${String(actor['ID'])}${shown}\n`;
+}
+
+/** Fields as templates name them. */
+function templateView(event: Json): Json {
+  return { ...event, ID: event['id'], Status: event['status'], From: event['from'], Time: event['time'], TimeNano: event['timeNano'], Scope: event['scope'] };
+}
+
+/** `events`. */
+export async function eventsCommand(session: Session): Promise<number> {
+  const { flags } = session;
+  const format = flags.text('format');
+  const now = Date.now();
+  let template: Template | undefined;
+  if (format !== '' && format !== 'json') {
+    try {
+      template = new Template(format);
+    } catch (error) {
+      throw new ExitError(64, `Error parsing format: ${(error as Error).message}\n`);
+    }
+  }
+  const api = await session.connect();
+  const response = await api.open('GET', '/events', {
+    query: { since: timestampOf(flags.text('since'), now, 'since'), until: timestampOf(flags.text('until'), now, 'until'), filters: filtersOf(flags.list('filter')) },
+  });
+  for await (const event of jsonLines(response)) {
+    if (format === 'json') session.print(`${goJson(event, { escapeHtml: false })}\n`);
+    else if (template !== undefined) session.print(`${template.execute(templateView(event))}\n`);
+    else session.print(eventLine(event));
+  }
+  return 0;
+}
