@@ -66,13 +66,26 @@ async function importRoot(context: BootstrapContext, tar: AsyncIterable<Buffer>,
   return images.create(bytes, {});
 }
 
+const PROGRAM_INTERPRETER = 3;
+
+/** Whether a 64-bit little-endian ELF file names no interpreter. */
+function isStaticElf(bytes: Buffer): boolean {
+  if (bytes.length < 64 || bytes.toString('latin1', 1, 4) !== 'ELF') return false;
+  const offset = Number(bytes.readBigUInt64LE(32));
+  const size = bytes.readUInt16LE(54);
+  const count = bytes.readUInt16LE(56);
+  if (offset + size * count > bytes.length) return false;
+  for (let index = 0; index < count; index += 1) {
+    if (bytes.readUInt32LE(offset + size * index) === PROGRAM_INTERPRETER) return false;
+  }
+  return true;
+}
+
 async function findBusybox(): Promise<string> {
   for (const path of ['/bin/busybox', '/usr/bin/busybox', '/sbin/busybox', '/usr/local/bin/busybox']) {
     if (!existsSync(path)) continue;
-    const { stdout } = await run(path, []).catch(() => ({ stdout: '' }));
     // A dynamically linked busybox would not start in an empty root.
-    if (!stdout.startsWith('BusyBox') || (await readFile(path)).includes('ld-linux')) continue;
-    return path;
+    if (isStaticElf(await readFile(path))) return path;
   }
   throw new GantryError('unavailable', 'no static busybox on this host; install the package busybox-static');
 }
