@@ -12,10 +12,14 @@ export interface Platform {
 }
 
 const KNOWN_OS = new Set(
-  'aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos'.split(' '),
+  'aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos'.split(
+    ' ',
+  ),
 );
 const KNOWN_ARCHITECTURES = new Set(
-  '386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm'.split(' '),
+  '386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm'.split(
+    ' ',
+  ),
 );
 
 /** Canonical architecture and variant. */
@@ -37,7 +41,10 @@ export function normaliseArchitecture(architecture: string, variant = ''): { arc
     case 'armel':
       return { architecture: 'arm', variant: 'v6' };
     case 'arm':
-      return { architecture: 'arm', variant: kind === '' || kind === '7' ? 'v7' : /^[568]$/.test(kind) ? `v${kind}` : kind };
+      return {
+        architecture: 'arm',
+        variant: kind === '' || kind === '7' ? 'v7' : /^[568]$/.test(kind) ? `v${kind}` : kind,
+      };
     default:
       return { architecture: arch, variant: kind };
   }
@@ -54,7 +61,13 @@ function make(os: string, architecture: string, variant: string): Platform {
 
 /** The platform this process runs on. */
 export function hostPlatform(): Platform {
-  const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', arm64: 'arm64', arm: 'arm', ppc64: 'ppc64le' };
+  const names: Readonly<Record<string, string>> = {
+    x64: 'amd64',
+    ia32: '386',
+    arm64: 'arm64',
+    arm: 'arm',
+    ppc64: 'ppc64le',
+  };
   const { architecture, variant } = normaliseArchitecture(names[process.arch] ?? process.arch);
   return make('linux', architecture, variant);
 }

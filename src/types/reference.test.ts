@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { canonicalString, familiarString, parseAnyReference, parseReference, storedString, withDefaultTag, withTag } from './reference.ts';
+import {
+  canonicalString,
+  familiarString,
+  parseAnyReference,
+  parseReference,
+  storedString,
+  withDefaultTag,
+  withTag,
+} from './reference.ts';
 
 const HEX = 'a'.repeat(64);
 

@@ -17,7 +17,9 @@ export interface Reference {
 }
 
 /** Either a name or a bare digest (an image ID written out). */
-export type AnyReference = { readonly kind: 'named'; readonly reference: Reference } | { readonly kind: 'digest'; readonly digest: string };
+export type AnyReference =
+  | { readonly kind: 'named'; readonly reference: Reference }
+  | { readonly kind: 'digest'; readonly digest: string };
 
 /** Longest repository name (domain and path). */
 export const NAME_LENGTH_LIMIT = 255;
@@ -36,7 +38,9 @@ const TAG = '[\\w][\\w.-]{0,127}';
 const DIGEST = '[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*[:][0-9a-fA-F]{32,}';
 const NAME = `(?:(${DOMAIN})/)?(${PATH_COMPONENT}(?:/${PATH_COMPONENT})*)`;
 
-const REFERENCE_PATTERN = new RegExp(`^((?:${DOMAIN}/)?${PATH_COMPONENT}(?:/${PATH_COMPONENT})*)(?::(${TAG}))?(?:@(${DIGEST}))?$`);
+const REFERENCE_PATTERN = new RegExp(
+  `^((?:${DOMAIN}/)?${PATH_COMPONENT}(?:/${PATH_COMPONENT})*)(?::(${TAG}))?(?:@(${DIGEST}))?$`,
+);
 const NAME_PATTERN = new RegExp(`^${NAME}$`);
 const TAG_PATTERN = new RegExp(`^${TAG}$`);
 const IDENTIFIER = /^[a-f0-9]{64}$/;
@@ -125,7 +129,9 @@ export function canonicalString(reference: Reference): string {
 /** What users read for the name: `busybox`, `me/app`, `example.org/x`. */
 export function familiarName(reference: Reference): string {
   if (reference.domain !== DEFAULT_DOMAIN) return canonicalName(reference);
-  const short = reference.path.startsWith(OFFICIAL_PREFIX) ? reference.path.slice(OFFICIAL_PREFIX.length) : reference.path;
+  const short = reference.path.startsWith(OFFICIAL_PREFIX)
+    ? reference.path.slice(OFFICIAL_PREFIX.length)
+    : reference.path;
   // Compat: a short path that would read as a host (`localhost`, `a.b/c`) keeps its prefix.
   return reference.path.startsWith(OFFICIAL_PREFIX) && short.includes('/') ? reference.path : short;
 }

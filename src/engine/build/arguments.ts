@@ -1,7 +1,18 @@
 /** Build arguments: values from the command line, defaults from ARG, and which of them were used. */
 
 /** Proxy settings need no ARG and never enter the history. */
-const BUILT_IN = ['HTTP_PROXY', 'http_proxy', 'HTTPS_PROXY', 'https_proxy', 'FTP_PROXY', 'ftp_proxy', 'NO_PROXY', 'no_proxy', 'ALL_PROXY', 'all_proxy'];
+const BUILT_IN = [
+  'HTTP_PROXY',
+  'http_proxy',
+  'HTTPS_PROXY',
+  'https_proxy',
+  'FTP_PROXY',
+  'ftp_proxy',
+  'NO_PROXY',
+  'no_proxy',
+  'ALL_PROXY',
+  'all_proxy',
+];
 
 /** The arguments of one build or stage. */
 export class BuildArguments {
@@ -65,6 +76,8 @@ export class BuildArguments {
 
   /** Given on the command line but never declared, sorted. */
   unused(): string[] {
-    return Object.keys(this.#given).filter((name) => !this.#referenced.has(name) && !BUILT_IN.includes(name)).sort();
+    return Object.keys(this.#given)
+      .filter((name) => !this.#referenced.has(name) && !BUILT_IN.includes(name))
+      .sort();
   }
 }

@@ -2,8 +2,23 @@
  * The classic builder: a Dockerfile's stages run in order, each instruction becomes an image, and an image
  * whose parent and step are the same as before is used again. Its progress text is docker's.
  */
-import { applyConfigInstruction, commandOf, environmentOf, isConfigInstruction, joinWorkdir, shellOf } from '#services/build/config-instructions.ts';
-import { type Dockerfile, type DockerfileInstruction, parseDockerfile, parseError, parseJsonForm, readInstruction, splitWords } from '#services/build/dockerfile.ts';
+import {
+  applyConfigInstruction,
+  commandOf,
+  environmentOf,
+  isConfigInstruction,
+  joinWorkdir,
+  shellOf,
+} from '#services/build/config-instructions.ts';
+import {
+  type Dockerfile,
+  type DockerfileInstruction,
+  parseDockerfile,
+  parseError,
+  parseJsonForm,
+  readInstruction,
+  splitWords,
+} from '#services/build/dockerfile.ts';
 import { expandWord } from '#services/build/expand.ts';
 import { goJson, orderRunConfig } from '#services/images/config.ts';
 import type { Image, ImageRunConfig } from '#services/images/contract.ts';
@@ -36,7 +51,11 @@ export interface BuildContainer {
 }
 
 /** Makes containers for RUN; supplied by the container engine. */
-export type CreateBuildContainer = (step: { image: Image; config: ImageRunConfig; resources: BuildResources }) => Promise<BuildContainer>;
+export type CreateBuildContainer = (step: {
+  image: Image;
+  config: ImageRunConfig;
+  resources: BuildResources;
+}) => Promise<BuildContainer>;
 
 /** Limits and surroundings of RUN containers, in HostConfig's terms. */
 export type BuildResources = Readonly<Record<string, unknown>>;
@@ -122,9 +141,13 @@ function splitStages(file: Dockerfile): { globals: DockerfileInstruction[]; stag
       }
       const name = (words[2] ?? '').toLowerCase();
       if (words.length === 3 && !/^[a-z][a-z0-9-_.]*$/.test(name)) {
-        throw parseError(instruction.line, `invalid name for build stage: "${words[2]}", name can't start with a number or contain symbols`);
+        throw parseError(
+          instruction.line,
+          `invalid name for build stage: "${words[2]}", name can't start with a number or contain symbols`,
+        );
       }
-      if (name !== '' && stages.some((stage) => stage.name === name)) throw new GantryError('invalid', `${name} stage name already used`);
+      if (name !== '' && stages.some((stage) => stage.name === name))
+        throw new GantryError('invalid', `${name} stage name already used`);
       stages.push({ from: instruction, name, instructions: [] });
     } else if (stages.length > 0) stages.at(-1)?.instructions.push(instruction);
     else if (instruction.name === 'arg') globals.push(instruction);
@@ -142,7 +165,11 @@ class Builder {
   readonly #signal: AbortSignal | undefined;
   readonly #done: StageState[] = [];
 
-  constructor(context: BuildContext, options: BuildOptions, own: { file: Dockerfile; hold: LayerHold; signal: AbortSignal | undefined }) {
+  constructor(
+    context: BuildContext,
+    options: BuildOptions,
+    own: { file: Dockerfile; hold: LayerHold; signal: AbortSignal | undefined },
+  ) {
     this.#context = context;
     this.#options = options;
     this.#file = own.file;
@@ -160,7 +187,9 @@ class Builder {
     const labels = Object.entries(this.#options.labels).sort(([a], [b]) => (a < b ? -1 : 1));
     for (const [key, value] of labels) {
       const text = `LABEL ${JSON.stringify(key)}=${JSON.stringify(value).replaceAll('$', '\\$')}`;
-      stages.at(-1)?.instructions.push({ ...readInstruction(text, 0), original: `LABEL ${key}=${value}`, heredocs: [] });
+      stages
+        .at(-1)
+        ?.instructions.push({ ...readInstruction(text, 0), original: `LABEL ${key}=${value}`, heredocs: [] });
     }
     const total = globals.length + stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
     let step = 0;
@@ -189,7 +218,8 @@ class Builder {
       this.#done.push(state);
     }
     const unused = args.unused();
-    if (unused.length > 0) await this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
+    if (unused.length > 0)
+      await this.#say(`[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n`);
     const image = this.#done.at(-1)?.image;
     if (image === undefined) throw new GantryError('system', 'No image was generated. Is your Dockerfile empty?');
     return image;
@@ -200,11 +230,15 @@ class Builder {
     if (target === '') return stages;
     const byName = stages.findIndex((stage) => stage.name === target.toLowerCase());
     const index = byName >= 0 ? byName : /^\d+$/.test(target) ? Number(target) : -1;
-    if (index < 0 || index >= stages.length) throw new GantryError('invalid', `target stage "${target}" could not be found`);
+    if (index < 0 || index >= stages.length)
+      throw new GantryError('invalid', `target stage "${target}" could not be found`);
     return stages.slice(0, index + 1);
   }
 
-  #argPairs(instruction: DockerfileInstruction, variables: ReadonlyMap<string, string>): [string, string | undefined][] {
+  #argPairs(
+    instruction: DockerfileInstruction,
+    variables: ReadonlyMap<string, string>,
+  ): [string, string | undefined][] {
     if (instruction.rest === '') throw parseError(instruction.line, 'ARG requires at least one argument');
     return splitWords(instruction.rest, this.#file.escape).map((word) => {
       const equals = word.indexOf('=');
@@ -217,17 +251,31 @@ class Builder {
     const written = stage.from.rest.split(/\s+/)[0] ?? '';
     const base = expandWord(written, this.#file.escape, args.meta());
     if (base === '') throw new GantryError('invalid', `base name (${written}) should not be blank`);
-    for (const flag of stage.from.flags) if (!flag.startsWith('platform=')) throw parseError(stage.from.line, `unknown flag: --${flag.split('=', 1)[0]}`);
+    for (const flag of stage.from.flags)
+      if (!flag.startsWith('platform=')) throw parseError(stage.from.line, `unknown flag: --${flag.split('=', 1)[0]}`);
     const earlier = this.#done.find((done) => done.name !== '' && done.name === base.toLowerCase());
-    const image = base === 'scratch' ? undefined : (earlier?.image ?? resolveForPlatform(this.#context.images, base, this.#options.platform));
+    const image =
+      base === 'scratch'
+        ? undefined
+        : (earlier?.image ?? resolveForPlatform(this.#context.images, base, this.#options.platform));
     const { Image: _image, ...inherited } = image?.config.config ?? {};
     const env = [...(inherited.Env ?? [])];
     if (!environmentOf(env).has('PATH')) env.push(`PATH=${DEFAULT_PATH}`);
     const triggers = inherited.OnBuild ?? [];
     const config = { ...inherited, Env: env, OnBuild: null, OpenStdin: false, StdinOnce: false };
-    const state: StageState = { name: stage.name, image, config, cmdSet: false, maintainer: '', cacheBusted: this.#options.noCache, arguments: args.forStage() };
-    if (triggers.length > 0) await this.#say(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
-    for (const trigger of triggers) await this.#step(state, { ...readInstruction(trigger, stage.from.line), heredocs: [] });
+    const state: StageState = {
+      name: stage.name,
+      image,
+      config,
+      cmdSet: false,
+      maintainer: '',
+      cacheBusted: this.#options.noCache,
+      arguments: args.forStage(),
+    };
+    if (triggers.length > 0)
+      await this.#say(`# Executing ${triggers.length} build trigger${triggers.length > 1 ? 's' : ''}\n`);
+    for (const trigger of triggers)
+      await this.#step(state, { ...readInstruction(trigger, stage.from.line), heredocs: [] });
     return state;
   }
 
@@ -237,10 +285,16 @@ class Builder {
 
   async #step(state: StageState, instruction: DockerfileInstruction): Promise<void> {
     const { name } = instruction;
-    if (instruction.heredocs.length > 0) throw new GantryError('notImplemented', 'here-documents in the classic builder are not implemented yet');
+    if (instruction.heredocs.length > 0)
+      throw new GantryError('notImplemented', 'here-documents in the classic builder are not implemented yet');
     if (name === 'workdir') return this.#workdir(state, instruction);
     if (isConfigInstruction(name)) {
-      const change = applyConfigInstruction(instruction, { config: state.config, escape: this.#file.escape, variables: this.#variables(state), cmdSet: state.cmdSet });
+      const change = applyConfigInstruction(instruction, {
+        config: state.config,
+        escape: this.#file.escape,
+        variables: this.#variables(state),
+        cmdSet: state.cmdSet,
+      });
       state.config = change.config;
       state.cmdSet ||= change.setsCmd === true;
       state.maintainer = change.maintainer ?? state.maintainer;
@@ -249,7 +303,9 @@ class Builder {
     if (name === 'arg') {
       const pairs = this.#argPairs(instruction, this.#variables(state));
       for (const [key, value] of pairs) state.arguments.add(key, value);
-      return this.#commit(state, { comment: ` ARG ${pairs.map(([key, value]) => (value === undefined ? key : `${key}=${value}`)).join(' ')}` });
+      return this.#commit(state, {
+        comment: ` ARG ${pairs.map(([key, value]) => (value === undefined ? key : `${key}=${value}`)).join(' ')}`,
+      });
     }
     if (name === 'run') return this.#run(state, instruction);
     if (name === 'copy' || name === 'add') return this.#copy(state, instruction);
@@ -288,7 +344,10 @@ class Builder {
     await this.#record(state, { containerConfig, diffId: step.diffId });
   }
 
-  async #record(state: StageState, step: { containerConfig: ImageRunConfig; diffId: Digest | undefined; container?: string }): Promise<void> {
+  async #record(
+    state: StageState,
+    step: { containerConfig: ImageRunConfig; diffId: Digest | undefined; container?: string },
+  ): Promise<void> {
     state.image = await createChildImage(this.#context.images, {
       parent: state.image,
       diffId: step.diffId,
@@ -302,12 +361,21 @@ class Builder {
 
   async #layer(state: StageState, pieces: Iterable<TarPiece> | AsyncIterable<TarPiece>): Promise<Digest> {
     const { images, tar } = this.#context;
-    const layer = await importLayer(writeArchive(tar, pieces), { images, tar, hold: this.#hold, parent: state.image?.topLayer }, this.#signal);
+    const layer = await importLayer(
+      writeArchive(tar, pieces),
+      { images, tar, hold: this.#hold, parent: state.image?.topLayer },
+      this.#signal,
+    );
     return layer.diffId;
   }
 
   async #workdir(state: StageState, instruction: DockerfileInstruction): Promise<void> {
-    const change = applyConfigInstruction(instruction, { config: state.config, escape: this.#file.escape, variables: this.#variables(state), cmdSet: state.cmdSet });
+    const change = applyConfigInstruction(instruction, {
+      config: state.config,
+      escape: this.#file.escape,
+      variables: this.#variables(state),
+      cmdSet: state.cmdSet,
+    });
     state.config = change.config;
     const containerConfig = this.#stepConfig(state, change.comment);
     if (await this.#cached(state, containerConfig)) return;
@@ -322,31 +390,57 @@ class Builder {
         if (kind === undefined) pieces.push({ entry: makeEntry(path, 'directory', { modifiedNs: nowNs() }) });
       }
     }
-    await this.#record(state, { containerConfig, diffId: pieces.length === 0 ? undefined : await this.#layer(state, pieces) });
+    await this.#record(state, {
+      containerConfig,
+      diffId: pieces.length === 0 ? undefined : await this.#layer(state, pieces),
+    });
   }
 
   async #run(state: StageState, instruction: DockerfileInstruction): Promise<void> {
     const flag = instruction.flags[0];
     if (flag !== undefined) {
-      throw new GantryError('invalid', `the --${flag.split('=', 1)[0]} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`);
+      throw new GantryError(
+        'invalid',
+        `the --${flag.split('=', 1)[0]} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
+      );
     }
-    if (state.image === undefined) throw new GantryError('invalid', 'Please provide a source image with `from` prior to run');
+    if (state.image === undefined)
+      throw new GantryError('invalid', 'Please provide a source image with `from` prior to run');
     const command = commandOf(instruction.rest, state.config);
     const env = state.config.Env ?? [];
     const known = environmentOf(env);
-    const given = [...state.arguments.allowed()].filter(([key]) => !known.has(key)).map(([key, value]) => `${key}=${value}`);
+    const given = [...state.arguments.allowed()]
+      .filter(([key]) => !known.has(key))
+      .map(([key, value]) => `${key}=${value}`);
     const recordedArgs = given.filter((pair) => state.arguments.isRecorded(pair.split('=', 1)[0] ?? '')).sort();
     const saved = given.length > 0 ? [`|${recordedArgs.length}`, ...recordedArgs, ...command] : command;
     const containerConfig = { ...state.config, Image: state.image.id, Cmd: saved, Entrypoint: null };
     if (await this.#cached(state, containerConfig)) return;
-    const config: ImageRunConfig = { ...state.config, Image: state.image.id, Cmd: command, Entrypoint: [], Env: [...env, ...given], Healthcheck: { Test: ['NONE'] } };
-    const container = await this.#context.createContainer({ image: state.image, config, resources: this.#options.resources });
+    const config: ImageRunConfig = {
+      ...state.config,
+      Image: state.image.id,
+      Cmd: command,
+      Entrypoint: [],
+      Env: [...env, ...given],
+      Healthcheck: { Test: ['NONE'] },
+    };
+    const container = await this.#context.createContainer({
+      image: state.image,
+      config,
+      resources: this.#options.resources,
+    });
     let succeeded = false;
     try {
       await this.#say(` ---> Running in ${shortId(container.id)}\n`);
       const code = await container.run((chunk) => this.#say(chunk.toString('utf8')), this.#signal);
-      if (code !== 0) throw new BuildStepError(`The command '${command.join(' ')}' returned a non-zero code: ${code}`, code);
-      const layer = await commitSnapshot(this.#context.images, container.snapshotKey, { hold: this.#hold }, this.#signal);
+      if (code !== 0)
+        throw new BuildStepError(`The command '${command.join(' ')}' returned a non-zero code: ${code}`, code);
+      const layer = await commitSnapshot(
+        this.#context.images,
+        container.snapshotKey,
+        { hold: this.#hold },
+        this.#signal,
+      );
       await this.#record(state, { containerConfig, diffId: layer.diffId, container: container.id });
       succeeded = true;
     } finally {
@@ -360,16 +454,27 @@ class Builder {
   async #copy(state: StageState, instruction: DockerfileInstruction): Promise<void> {
     const { images, tar } = this.#context;
     const label = instruction.name.toUpperCase();
-    const flags = new Map(instruction.flags.map((flag) => [flag.split('=', 1)[0] ?? '', flag.slice(flag.indexOf('=') + 1)]));
+    const flags = new Map(
+      instruction.flags.map((flag) => [flag.split('=', 1)[0] ?? '', flag.slice(flag.indexOf('=') + 1)]),
+    );
     for (const flag of flags.keys()) {
       if (flag === 'chown' || (flag === 'from' && instruction.name === 'copy')) continue;
       if (['chmod', 'link', 'parents', 'exclude', 'checksum', 'keep-git-dir', 'unpack'].includes(flag)) {
-        throw new GantryError('invalid', `the --${flag} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`);
+        throw new GantryError(
+          'invalid',
+          `the --${flag} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
+        );
       }
       throw parseError(instruction.line, `unknown flag: --${flag}`);
     }
-    const words = (parseJsonForm(instruction.rest) ?? splitWords(instruction.rest, this.#file.escape)).map((word) => expandWord(word, this.#file.escape, this.#variables(state)));
-    if (words.length < 2) throw parseError(instruction.line, `${label} requires at least two arguments, but only ${words.length === 1 ? 'one was' : 'none were'} provided. Destination could not be determined`);
+    const words = (parseJsonForm(instruction.rest) ?? splitWords(instruction.rest, this.#file.escape)).map((word) =>
+      expandWord(word, this.#file.escape, this.#variables(state)),
+    );
+    if (words.length < 2)
+      throw parseError(
+        instruction.line,
+        `${label} requires at least two arguments, but only ${words.length === 1 ? 'one was' : 'none were'} provided. Destination could not be determined`,
+      );
     const written = words.pop() as string;
     if (words.some((word) => /^https?:\/\//.test(word))) {
       if (instruction.name === 'copy') throw new GantryError('system', "COPY failed: source can't be a URL for COPY");
@@ -380,10 +485,15 @@ class Builder {
     try {
       sources = await findSources(words, source.lookup, !flags.has('from'));
     } catch (error) {
-      throw error instanceof GantryError ? new GantryError(error.kind, `${label} failed: ${error.message}`, { cause: error }) : error;
+      throw error instanceof GantryError
+        ? new GantryError(error.kind, `${label} failed: ${error.message}`, { cause: error })
+        : error;
     }
     if (sources.length > 1 && !written.endsWith('/') && written !== '.') {
-      throw new GantryError('system', `When using ${label} with more than one source file, the destination must be a directory and end with a /`);
+      throw new GantryError(
+        'system',
+        `When using ${label} with more than one source file, the destination must be a directory and end with a /`,
+      );
     }
     const chown = expandWord(flags.get('chown') ?? '', this.#file.escape, this.#variables(state));
     const comment = `${label} ${chown === '' ? '' : `--chown=${chown} `}${combinedHash(sources)} in ${written} `;
@@ -395,7 +505,10 @@ class Builder {
     {
       await using root = await RootView.open(images.snapshots, state.image?.topLayer);
       const owner = chown !== '' ? await resolveOwner(root, chown) : flags.has('from') ? undefined : { uid: 0, gid: 0 };
-      diffId = await this.#layer(state, planCopy({ sources, destination, owner, unpack: instruction.name === 'add' ? tar : undefined }, root));
+      diffId = await this.#layer(
+        state,
+        planCopy({ sources, destination, owner, unpack: instruction.name === 'add' ? tar : undefined }, root),
+      );
     }
     await this.#record(state, { containerConfig, diffId });
   }
@@ -409,8 +522,10 @@ class Builder {
     }
     const named = this.#done.find((done) => done.name !== '' && done.name === from.toLowerCase());
     const index = /^\d+$/.test(from) ? Number(from) : -1;
-    if (index === this.#done.length) throw new GantryError('system', `invalid from flag value ${from}: refers to current build stage`);
-    if (index > this.#done.length) throw new GantryError('system', `invalid from flag value ${from}: index out of bounds`);
+    if (index === this.#done.length)
+      throw new GantryError('system', `invalid from flag value ${from}: refers to current build stage`);
+    if (index > this.#done.length)
+      throw new GantryError('system', `invalid from flag value ${from}: index out of bounds`);
     const image = named?.image ?? this.#done[index]?.image ?? this.#fromImage(from);
     const root = await RootView.open(this.#context.images.snapshots, image.topLayer);
     const lookup: CopyLookup = {
@@ -419,7 +534,10 @@ class Builder {
         if ((await root.kind(resolved)) === undefined) return [];
         const found = await root.entries(resolved);
         // The asked-for name stays, even where it was a link.
-        return found.map((item) => ({ ...item, entry: { ...item.entry, path: cleanRelative(`${path}/${item.entry.path.slice(resolved.length)}`) } }));
+        return found.map((item) => ({
+          ...item,
+          entry: { ...item.entry, path: cleanRelative(`${path}/${item.entry.path.slice(resolved.length)}`) },
+        }));
       },
       paths: async () => (await root.entries('')).map((item) => item.entry.path),
     };
@@ -430,7 +548,9 @@ class Builder {
     try {
       return this.#context.images.resolve(from);
     } catch (error) {
-      throw error instanceof GantryError ? new GantryError(error.kind, `invalid from flag value ${from}: ${error.message}`, { cause: error }) : error;
+      throw error instanceof GantryError
+        ? new GantryError(error.kind, `invalid from flag value ${from}: ${error.message}`, { cause: error })
+        : error;
     }
   }
 }
@@ -438,7 +558,7 @@ class Builder {
 /** What must be equal for a step to be the same. */
 function cacheKey(config: ImageRunConfig): string {
   const { Hostname: _hostname, Domainname: _domainname, Image: _image, ...rest } = orderRunConfig(config);
-  const empty = (value: unknown): boolean => value === null || value === undefined || (typeof value === 'object' && Object.keys(value).length === 0);
+  const empty = (value: unknown): boolean =>
+    value === null || value === undefined || (typeof value === 'object' && Object.keys(value).length === 0);
   return goJson(Object.fromEntries(Object.entries(rest).filter(([, value]) => !empty(value))));
 }
-

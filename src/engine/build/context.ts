@@ -59,7 +59,8 @@ export class EntryTree implements SourceTree {
 
   under(path: string): SourceEntry[] {
     const found: SourceEntry[] = [];
-    for (const [name, entry] of this.#entries) if (path === '' || name === path || name.startsWith(`${path}/`)) found.push(entry);
+    for (const [name, entry] of this.#entries)
+      if (path === '' || name === path || name.startsWith(`${path}/`)) found.push(entry);
     return found;
   }
 }
@@ -77,7 +78,8 @@ export async function readContext(
   for await (const item of tar.read(tar.decompress(source, signal))) {
     const path = cleanRelative(item.entry.path);
     if (path === '') continue;
-    if (entries.size >= CONTEXT_ENTRY_LIMIT) throw new GantryError('invalid', `build context has more than ${CONTEXT_ENTRY_LIMIT} entries`);
+    if (entries.size >= CONTEXT_ENTRY_LIMIT)
+      throw new GantryError('invalid', `build context has more than ${CONTEXT_ENTRY_LIMIT} entries`);
     const entry = { ...item.entry, path };
     if (entry.type === 'file') {
       const { digest } = await content.write(item.content, { lease }, signal);
@@ -97,7 +99,15 @@ function addParents(entries: Map<string, SourceEntry>, path: string): void {
     const parent = path.slice(0, slash);
     if (entries.has(parent)) return;
     const base = entries.get(path) as SourceEntry;
-    const entry: TarEntry = { ...base.entry, path: parent, type: 'directory', mode: 0o755, sizeBytes: 0, linkPath: '', xattrs: new Map() };
+    const entry: TarEntry = {
+      ...base.entry,
+      path: parent,
+      type: 'directory',
+      mode: 0o755,
+      sizeBytes: 0,
+      linkPath: '',
+      xattrs: new Map(),
+    };
     entries.set(parent, { entry, contentDigest: '', open: noBytes });
   }
 }
@@ -119,8 +129,23 @@ export function hashEntries(entries: readonly SourceEntry[], base: string): stri
   const hash = createHash('sha256');
   for (const { entry, contentDigest } of entries) {
     const relative = entry.path.slice(base.length);
-    const xattrs = [...entry.xattrs].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, value]) => [name, value.toString('hex')]);
-    hash.update(JSON.stringify([relative, entry.type, entry.mode, entry.uid, entry.gid, entry.linkPath, contentDigest, entry.deviceMajor, entry.deviceMinor, xattrs]));
+    const xattrs = [...entry.xattrs]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, value]) => [name, value.toString('hex')]);
+    hash.update(
+      JSON.stringify([
+        relative,
+        entry.type,
+        entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.linkPath,
+        contentDigest,
+        entry.deviceMajor,
+        entry.deviceMinor,
+        xattrs,
+      ]),
+    );
   }
   return hash.digest('hex');
 }
@@ -128,7 +153,8 @@ export function hashEntries(entries: readonly SourceEntry[], base: string): stri
 /** Reads a small file of a tree. */
 export async function readText(file: SourceEntry, limitBytes: number): Promise<string> {
   const chunks: Buffer[] = [];
-  if (file.entry.sizeBytes > limitBytes) throw new GantryError('invalid', `${file.entry.path} is larger than ${limitBytes} bytes`);
+  if (file.entry.sizeBytes > limitBytes)
+    throw new GantryError('invalid', `${file.entry.path} is larger than ${limitBytes} bytes`);
   for await (const chunk of file.open()) chunks.push(chunk);
   return Buffer.concat(chunks).toString('utf8');
 }

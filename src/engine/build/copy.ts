@@ -27,7 +27,11 @@ export interface CopyLookup {
 }
 
 /** Resolves the source arguments of one instruction. */
-export async function findSources(sources: readonly string[], lookup: CopyLookup, fromContext: boolean): Promise<CopySource[]> {
+export async function findSources(
+  sources: readonly string[],
+  lookup: CopyLookup,
+  fromContext: boolean,
+): Promise<CopySource[]> {
   const found: CopySource[] = [];
   for (const source of sources) {
     const path = cleanRelative(source);
@@ -44,7 +48,10 @@ async function oneSource(base: string, entries: readonly SourceEntry[], fromCont
   const first = entries[0];
   if (first === undefined && base !== '') {
     const text = `stat ${base}: file does not exist`;
-    throw new GantryError('system', fromContext ? `file not found in build context or excluded by .dockerignore: ${text}` : text);
+    throw new GantryError(
+      'system',
+      fromContext ? `file not found in build context or excluded by .dockerignore: ${text}` : text,
+    );
   }
   const isDirectory = base === '' || first?.entry.type === 'directory';
   return { base, entries, isDirectory, hash: `${isDirectory ? 'dir' : 'file'}:${hashEntries(entries, base)}` };
@@ -54,7 +61,9 @@ async function oneSource(base: string, entries: readonly SourceEntry[], fromCont
 export function combinedHash(sources: readonly CopySource[]): string {
   const [only] = sources;
   if (sources.length === 1 && only !== undefined) return only.hash;
-  return `multi:${createHash('sha256').update(sources.map((source) => source.hash).join(',')).digest('hex')}`;
+  return `multi:${createHash('sha256')
+    .update(sources.map((source) => source.hash).join(','))
+    .digest('hex')}`;
 }
 
 export interface CopyPlan {
@@ -89,7 +98,8 @@ export async function* planCopy(plan: CopyPlan, root: RootView): AsyncGenerator<
       if (made.has(directory)) continue;
       made.add(directory);
       const kind = await root.kind(directory);
-      if (kind === 'other') throw new GantryError('system', `failed to copy files: mkdir /${directory}: not a directory`);
+      if (kind === 'other')
+        throw new GantryError('system', `failed to copy files: mkdir /${directory}: not a directory`);
       if (kind === undefined) yield { entry: makeEntry(directory, 'directory', { ...owner, modifiedNs: nowNs() }) };
     }
   };
@@ -107,7 +117,9 @@ export async function* planCopy(plan: CopyPlan, root: RootView): AsyncGenerator<
       for (const item of source.entries) {
         const relative = item.entry.path.slice(source.base.length).replace(/^\//, '');
         if (relative === '') continue;
-        const path = await root.resolve(target === '' ? relative : `${target}/${relative}`.replace(/\/[^/]*$/, '')).then((parent) => place(parent, target, relative));
+        const path = await root
+          .resolve(target === '' ? relative : `${target}/${relative}`.replace(/\/[^/]*$/, ''))
+          .then((parent) => place(parent, target, relative));
         if (item.entry.type === 'directory') made.add(path);
         yield piece(item, path, plan.owner);
       }

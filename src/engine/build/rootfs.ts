@@ -91,7 +91,17 @@ export class RootView implements AsyncDisposable {
   async entries(resolved: string): Promise<SourceEntry[]> {
     const full = join(this.#root, resolved);
     const stats = await lstat(full, { bigint: true });
-    const type: TarEntryType = stats.isDirectory() ? 'directory' : stats.isSymbolicLink() ? 'symlink' : stats.isFile() ? 'file' : stats.isFIFO() ? 'fifo' : stats.isBlockDevice() ? 'block' : 'character';
+    const type: TarEntryType = stats.isDirectory()
+      ? 'directory'
+      : stats.isSymbolicLink()
+        ? 'symlink'
+        : stats.isFile()
+          ? 'file'
+          : stats.isFIFO()
+            ? 'fifo'
+            : stats.isBlockDevice()
+              ? 'block'
+              : 'character';
     if (stats.isSocket()) return [];
     const device = Number(stats.rdev);
     const entry = makeEntry(resolved, type, {
@@ -107,7 +117,8 @@ export class RootView implements AsyncDisposable {
     const open = (): AsyncIterable<Buffer> => createReadStream(full);
     const found: SourceEntry[] = [{ entry, contentDigest: type === 'file' ? await digestFile(full) : '', open }];
     if (type !== 'directory') return found;
-    for (const name of await this.names(resolved)) found.push(...(await this.entries(resolved === '' ? name : `${resolved}/${name}`)));
+    for (const name of await this.names(resolved))
+      found.push(...(await this.entries(resolved === '' ? name : `${resolved}/${name}`)));
     return found;
   }
 
@@ -133,7 +144,10 @@ export async function resolveOwner(root: RootView, text: string): Promise<{ uid:
       const fields = line.split(':');
       if (fields[0] === name && /^\d+$/.test(fields[2] ?? '')) return Number(fields[2]);
     }
-    throw new GantryError('invalid', `unable to convert uid/gid chown string to host mapping: can't find ${what} for ${what === 'uid' ? 'user' : 'group'} ${name}: no such ${what === 'uid' ? 'user' : 'group'}: ${name}`);
+    throw new GantryError(
+      'invalid',
+      `unable to convert uid/gid chown string to host mapping: can't find ${what} for ${what === 'uid' ? 'user' : 'group'} ${name}: no such ${what === 'uid' ? 'user' : 'group'}: ${name}`,
+    );
   };
   return { uid: await find('/etc/passwd', user, 'uid'), gid: await find('/etc/group', group, 'gid') };
 }

@@ -36,7 +36,11 @@ async function bootstrap(name: string): Promise<{ id: string; names: string[] }>
         return layer;
       },
     };
-    const images = new ImageStore(new Database(':memory:'), await Content.open(directory), snapshots as unknown as Snapshotter);
+    const images = new ImageStore(
+      new Database(':memory:'),
+      await Content.open(directory),
+      snapshots as unknown as Snapshotter,
+    );
     const image = await bootstrapImage({ images, tar: tarCodec, emit: () => {}, write: () => {} }, name);
     return { id: image.id, names };
   } finally {
@@ -44,11 +48,14 @@ async function bootstrap(name: string): Promise<{ id: string; names: string[] }>
   }
 }
 
-test('busybox is made the same twice, with all applets', { skip: existsSync('/bin/busybox') ? false : 'needs busybox-static' }, async () => {
+test('busybox is made the same twice, with all applets', {
+  skip: existsSync('/bin/busybox') ? false : 'needs busybox-static',
+}, async () => {
   const first = await bootstrap('busybox');
   const second = await bootstrap('busybox:latest');
   assert.equal(first.id, second.id);
-  for (const path of ['bin/busybox', 'bin/sh', 'bin/ls', 'etc/passwd', 'tmp']) assert.ok(first.names.includes(path), path);
+  for (const path of ['bin/busybox', 'bin/sh', 'bin/ls', 'etc/passwd', 'tmp'])
+    assert.ok(first.names.includes(path), path);
 });
 
 test('an unknown base image is refused by name', async () => {

@@ -42,7 +42,10 @@ export async function bootstrapImage(context: BootstrapContext, name: string, si
   const repository = familiarName(reference);
   const suite = reference.tag ?? 'latest';
   if (repository !== 'busybox' && repository !== 'debian') {
-    throw new GantryError('invalid', `no recipe for a base image named ${familiarString(reference)}; there are busybox and debian:{suite}`);
+    throw new GantryError(
+      'invalid',
+      `no recipe for a base image named ${familiarString(reference)}; there are busybox and debian:{suite}`,
+    );
   }
   const made = repository === 'busybox' ? await busybox(context, signal) : await debian(context, suite, signal);
   nameImage(context.images, made.id, { reference, emit: context.emit });
@@ -52,7 +55,12 @@ export async function bootstrapImage(context: BootstrapContext, name: string, si
   return context.images.get(made.id) ?? made;
 }
 
-async function importRoot(context: BootstrapContext, tar: AsyncIterable<Buffer>, options: { config: ImageRunConfig; created: string; createdBy: string }, signal?: AbortSignal): Promise<Image> {
+async function importRoot(
+  context: BootstrapContext,
+  tar: AsyncIterable<Buffer>,
+  options: { config: ImageRunConfig; created: string; createdBy: string },
+  signal?: AbortSignal,
+): Promise<Image> {
   const { images } = context;
   using hold = images.hold();
   const layer = await importLayer(tar, { images, tar: context.tar, hold, parent: undefined }, signal);
@@ -106,10 +114,15 @@ async function busybox(context: BootstrapContext, signal?: AbortSignal): Promise
   const pieces: TarPiece[] = [
     directory('bin'),
     { entry: makeEntry('bin/busybox', 'file', { mode: 0o755, sizeBytes }), content: () => createReadStream(binary) },
-    ...applets.sort().map((applet) => ({ entry: makeEntry(`bin/${applet}`, 'link', { linkPath: 'bin/busybox', mode: 0o755 }) })),
+    ...applets
+      .sort()
+      .map((applet) => ({ entry: makeEntry(`bin/${applet}`, 'link', { linkPath: 'bin/busybox', mode: 0o755 }) })),
     directory('dev'),
     directory('etc'),
-    text('etc/group', 'root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\nadm:x:4:\ntty:x:5:\nmail:x:8:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n'),
+    text(
+      'etc/group',
+      'root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\nadm:x:4:\ntty:x:5:\nmail:x:8:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n',
+    ),
     text('etc/nsswitch.conf', 'hosts: files dns\n'),
     text(
       'etc/passwd',
@@ -131,13 +144,19 @@ async function busybox(context: BootstrapContext, signal?: AbortSignal): Promise
     directory('var/www'),
   ];
   const config = { Env: [PATH], Cmd: ['sh'] };
-  return importRoot(context, writeArchive(context.tar, pieces), { config, created: EPOCH, createdBy: 'busybox-static' }, signal);
+  return importRoot(
+    context,
+    writeArchive(context.tar, pieces),
+    { config, created: EPOCH, createdBy: 'busybox-static' },
+    signal,
+  );
 }
 
 /** The mirror this host installs from. */
 async function debianMirror(): Promise<string> {
   const files = ['/etc/apt/sources.list'];
-  for (const file of await readdir('/etc/apt/sources.list.d').catch(() => [])) files.push(join('/etc/apt/sources.list.d', file));
+  for (const file of await readdir('/etc/apt/sources.list.d').catch(() => []))
+    files.push(join('/etc/apt/sources.list.d', file));
   for (const file of files) {
     const text = await readFile(file, 'utf8').catch(() => '');
     const match = /^(?:deb\s+(?:\[[^\]]*\]\s+)?|URIs:\s*)(https?:\/\/\S+)/m.exec(text.replace(/^.*security.*$/gm, ''));
@@ -146,11 +165,25 @@ async function debianMirror(): Promise<string> {
   return 'http://deb.debian.org/debian';
 }
 
-const EXCLUDED = ['./var/cache/apt/*', './var/lib/apt/lists/*', './var/log/*.log', './var/log/apt/*', './var/cache/debconf/*-old', './var/lib/dpkg/*-old', './dev/*', './proc/*', './sys/*', './etc/resolv.conf', './etc/hostname', './etc/machine-id'];
+const EXCLUDED = [
+  './var/cache/apt/*',
+  './var/lib/apt/lists/*',
+  './var/log/*.log',
+  './var/log/apt/*',
+  './var/cache/debconf/*-old',
+  './var/lib/dpkg/*-old',
+  './dev/*',
+  './proc/*',
+  './sys/*',
+  './etc/resolv.conf',
+  './etc/hostname',
+  './etc/machine-id',
+];
 
 async function debian(context: BootstrapContext, suite: string, signal?: AbortSignal): Promise<Image> {
   const tool = ['/usr/sbin/debootstrap', '/sbin/debootstrap'].find((path) => existsSync(path));
-  if (tool === undefined) throw new GantryError('unavailable', 'debootstrap is missing on this host; install the package debootstrap');
+  if (tool === undefined)
+    throw new GantryError('unavailable', 'debootstrap is missing on this host; install the package debootstrap');
   if (!/^[a-z][a-z0-9-]*$/.test(suite)) throw new GantryError('invalid', `invalid suite: ${suite}`);
   const release = suite === 'latest' ? 'stable' : suite;
   const root = await mkdtemp(join(tmpdir(), 'gantry-bootstrap-'));
@@ -159,7 +192,18 @@ async function debian(context: BootstrapContext, suite: string, signal?: AbortSi
     await stream(context, { command: tool, arguments: ['--variant=minbase', release, root, mirror] }, signal);
     const packer = spawn(
       'tar',
-      ['--numeric-owner', '--xattrs', '--sort=name', '--format=posix', '--pax-option=delete=atime,delete=ctime', ...EXCLUDED.map((path) => `--exclude=${path}`), '-C', root, '-c', '.'],
+      [
+        '--numeric-owner',
+        '--xattrs',
+        '--sort=name',
+        '--format=posix',
+        '--pax-option=delete=atime,delete=ctime',
+        ...EXCLUDED.map((path) => `--exclude=${path}`),
+        '-C',
+        root,
+        '-c',
+        '.',
+      ],
       { stdio: ['ignore', 'pipe', 'ignore'] },
     );
     const ended = new Promise<number>((resolve) => packer.once('close', (code) => resolve(code ?? 1)));
@@ -168,15 +212,27 @@ async function debian(context: BootstrapContext, suite: string, signal?: AbortSi
       if ((await ended) !== 0) throw new GantryError('system', `tar failed while packing ${suite}`);
     };
     await context.write({ status: 'Packing' });
-    return await importRoot(context, checked(), { config: { Env: [PATH], Cmd: ['bash'] }, created: now(), createdBy: `debootstrap --variant=minbase ${release}` }, signal);
+    return await importRoot(
+      context,
+      checked(),
+      { config: { Env: [PATH], Cmd: ['bash'] }, created: now(), createdBy: `debootstrap --variant=minbase ${release}` },
+      signal,
+    );
   } finally {
     await rm(root, { recursive: true, force: true });
   }
 }
 
 /** Runs a tool, passing its lines on as progress. */
-async function stream(context: BootstrapContext, tool: { command: string; arguments: string[] }, signal?: AbortSignal): Promise<void> {
-  const child = spawn(tool.command, tool.arguments, { stdio: ['ignore', 'pipe', 'pipe'], ...(signal === undefined ? {} : { signal }) });
+async function stream(
+  context: BootstrapContext,
+  tool: { command: string; arguments: string[] },
+  signal?: AbortSignal,
+): Promise<void> {
+  const child = spawn(tool.command, tool.arguments, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(signal === undefined ? {} : { signal }),
+  });
   const failure = new Promise<Error | undefined>((resolve) => {
     child.once('error', resolve);
     child.once('close', (code) => resolve(code === 0 ? undefined : new Error(`exit status ${code}`)));
@@ -190,5 +246,6 @@ async function stream(context: BootstrapContext, tool: { command: string; argume
     await context.write({ status: line });
   }
   const error = await failure;
-  if (error !== undefined) throw new GantryError('system', `debootstrap failed: ${error.message}\n${last.join('\n')}`, { cause: error });
+  if (error !== undefined)
+    throw new GantryError('system', `debootstrap failed: ${error.message}\n${last.join('\n')}`, { cause: error });
 }

@@ -74,11 +74,18 @@ export interface CommitOptions {
 }
 
 const isSet = (value: unknown): boolean =>
-  value !== undefined && value !== null && value !== '' && value !== false && (typeof value !== 'object' || Object.keys(value).length > 0);
+  value !== undefined &&
+  value !== null &&
+  value !== '' &&
+  value !== false &&
+  (typeof value !== 'object' || Object.keys(value).length > 0);
 
 /** docker's merge of two configs: own fields first, lists from the image where unset, maps united. */
 export function mergeRunConfig(own: ImageRunConfig, base: ImageRunConfig): ImageRunConfig {
-  const merged: Record<string, unknown> = { ...base, ...Object.fromEntries(Object.entries(own).filter(([, value]) => isSet(value))) };
+  const merged: Record<string, unknown> = {
+    ...base,
+    ...Object.fromEntries(Object.entries(own).filter(([, value]) => isSet(value))),
+  };
   for (const map of ['Labels', 'Volumes', 'ExposedPorts'] as const) {
     if (isSet(own[map]) || isSet(base[map])) merged[map] = { ...(base[map] as object), ...(own[map] as object) };
   }

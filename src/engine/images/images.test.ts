@@ -31,12 +31,17 @@ class FakeSnapshots {
   readonly stored = new Map<Digest, Layer & { tar: Buffer }>();
   readonly prepared = new Map<string, Digest | undefined>();
 
-  async applyLayer(parent: Digest | undefined, tar: AsyncIterable<Buffer>, options: { expected?: Digest }): Promise<Layer> {
+  async applyLayer(
+    parent: Digest | undefined,
+    tar: AsyncIterable<Buffer>,
+    options: { expected?: Digest },
+  ): Promise<Layer> {
     const chunks: Buffer[] = [];
     for await (const chunk of tar) chunks.push(chunk);
     const bytes = Buffer.concat(chunks);
     const diffId = `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
-    if (options.expected !== undefined && options.expected !== diffId) throw new GantryError('invalid', 'layer does not match its diffID');
+    if (options.expected !== undefined && options.expected !== diffId)
+      throw new GantryError('invalid', 'layer does not match its diffID');
     const chainId = parent === undefined ? diffId : (chainIds([parent, diffId])[1] as Digest);
     const layer = { chainId, diffId, parent, sizeBytes: bytes.length, tar: bytes };
     this.stored.set(chainId, layer);
@@ -49,7 +54,8 @@ class FakeSnapshots {
     return [...this.stored.values()];
   }
   async removeLayer(chainId: Digest): Promise<void> {
-    if ([...this.stored.values()].some((layer) => layer.parent === chainId)) throw new GantryError('conflict', 'in use');
+    if ([...this.stored.values()].some((layer) => layer.parent === chainId))
+      throw new GantryError('conflict', 'in use');
     this.stored.delete(chainId);
   }
   async prepare(key: string, parent: Digest | undefined): Promise<void> {
@@ -58,7 +64,8 @@ class FakeSnapshots {
   async mount(key: string, target: string): Promise<void> {
     await mkdir(target, { recursive: true });
     const stack: Buffer[] = [];
-    for (let at = this.prepared.get(key); at !== undefined; at = this.stored.get(at)?.parent) stack.unshift(this.stored.get(at)?.tar as Buffer);
+    for (let at = this.prepared.get(key); at !== undefined; at = this.stored.get(at)?.parent)
+      stack.unshift(this.stored.get(at)?.tar as Buffer);
     for (const tar of stack) execFileSync('tar', ['-x', '-C', target], { input: tar });
   }
   async unmount(_key: string, target: string): Promise<void> {
@@ -72,7 +79,16 @@ class FakeSnapshots {
   }
 }
 
-async function setUp(): Promise<{ images: ImageStore; content: Content; events: string[]; emit: (type: string, action: string) => void; snapshots: FakeSnapshots; database: Database } & AsyncDisposable> {
+async function setUp(): Promise<
+  {
+    images: ImageStore;
+    content: Content;
+    events: string[];
+    emit: (type: string, action: string) => void;
+    snapshots: FakeSnapshots;
+    database: Database;
+  } & AsyncDisposable
+> {
   const directory = await mkdtemp(join(tmpdir(), 'images-'));
   const content = await Content.open(directory);
   const snapshots = new FakeSnapshots();
@@ -80,7 +96,15 @@ async function setUp(): Promise<{ images: ImageStore; content: Content; events: 
   const images = new ImageStore(database, content, snapshots as unknown as Snapshotter);
   const events: string[] = [];
   const emit = (_type: string, action: string): void => void events.push(action);
-  return { images, content, events, emit, snapshots, database, [Symbol.asyncDispose]: () => rm(directory, { recursive: true }) };
+  return {
+    images,
+    content,
+    events,
+    emit,
+    snapshots,
+    database,
+    [Symbol.asyncDispose]: () => rm(directory, { recursive: true }),
+  };
 }
 
 const text = (path: string, content: string): TarPiece => ({
@@ -99,20 +123,35 @@ async function collect(source: AsyncIterable<Buffer>): Promise<Buffer> {
 const archive = (...pieces: TarPiece[]): AsyncIterable<Buffer> => writeArchive(tarCodec, pieces);
 
 async function importBase(here: Awaited<ReturnType<typeof setUp>>, name = 'base'): Promise<Digest> {
-  const body = archive({ entry: makeEntry('etc', 'directory') }, text('etc/passwd', 'root:x:0:0\nme:x:7:8\n'), text('etc/group', 'me:x:8:\n'));
+  const body = archive(
+    { entry: makeEntry('etc', 'directory') },
+    text('etc/passwd', 'root:x:0:0\nme:x:7:8\n'),
+    text('etc/group', 'me:x:8:\n'),
+  );
   const reference = withDefaultTag(parseReference(name));
-  const options = { source: '-', body, message: 'made', changes: ['CMD ["sh"]', 'ENV a=b'], reference, write: () => {} };
+  const options = {
+    source: '-',
+    body,
+    message: 'made',
+    changes: ['CMD ["sh"]', 'ENV a=b'],
+    reference,
+    write: () => {},
+  };
   return (await importImage({ images: here.images, tar: tarCodec, emit: here.emit }, options)).id;
 }
 
 test('an imported image lists, inspects, and resolves by name, ID and prefix', async () => {
   await using here = await setUp();
   const id = await importBase(here);
-  for (const name of ['base', 'base:latest', id, id.slice(7), id.slice(7, 15)]) assert.equal(here.images.resolve(name).id, id, name);
+  for (const name of ['base', 'base:latest', id, id.slice(7), id.slice(7, 15)])
+    assert.equal(here.images.resolve(name).id, id, name);
   assert.throws(() => here.images.resolve('other'), { message: 'No such image: other:latest', kind: 'notFound' });
   const inspect = inspectImage(here.images, 'base', { atLeast: () => true });
   assert.deepEqual((inspect['Config'] as { Env: string[] }).Env, ['a=b']);
-  assert.deepEqual(listImages(here.images, { all: false, sharedSize: false, filters: new Map() }).map((image) => image.RepoTags), [['base:latest']]);
+  assert.deepEqual(
+    listImages(here.images, { all: false, sharedSize: false, filters: new Map() }).map((image) => image.RepoTags),
+    [['base:latest']],
+  );
 });
 
 test('what is saved loads elsewhere to the same ID, compressed or not', async () => {
@@ -128,18 +167,32 @@ test('what is saved loads elsewhere to the same ID, compressed or not', async ()
     assert.equal(there.images.resolve('base').id, id);
     const again = await collect(saveImages({ images: there.images, tar: tarCodec, emit: there.emit }, ['base']));
     assert.ok(again.equals(saved));
-    assert.equal((await there.content.gc(new Set(there.snapshots.layers().map((layer) => layer.diffId)))).deleted.length, 0);
+    assert.equal(
+      (await there.content.gc(new Set(there.snapshots.layers().map((layer) => layer.diffId)))).deleted.length,
+      0,
+    );
   }
 });
 
 test('hostile archives are refused and leave no blob', async () => {
   await using here = await setUp();
-  const load = (source: AsyncIterable<Buffer>): Promise<void> => loadImages({ images: here.images, tar: tarCodec, emit: here.emit }, source, { quiet: true, write: () => {} });
+  const load = (source: AsyncIterable<Buffer>): Promise<void> =>
+    loadImages({ images: here.images, tar: tarCodec, emit: here.emit }, source, { quiet: true, write: () => {} });
   await assert.rejects(load(archive(text('x', 'y'))), { message: 'invalid archive: does not contain a manifest.json' });
   await assert.rejects(load(archive(text('manifest.json', 'null'))), /manifest cannot be null/);
-  await assert.rejects(load(archive(text('manifest.json', '[{"Config":"../../../etc/passwd","Layers":[]}]'))), /no such file or directory/);
-  const config = JSON.stringify({ os: 'linux', architecture: 'amd64', rootfs: { type: 'layers', diff_ids: [`sha256:${'0'.repeat(64)}`] } });
-  await assert.rejects(load(archive(text('c', config), text('l', 'bad'), text('manifest.json', '[{"Config":"c","Layers":["l"]}]'))), /does not match/);
+  await assert.rejects(
+    load(archive(text('manifest.json', '[{"Config":"../../../etc/passwd","Layers":[]}]'))),
+    /no such file or directory/,
+  );
+  const config = JSON.stringify({
+    os: 'linux',
+    architecture: 'amd64',
+    rootfs: { type: 'layers', diff_ids: [`sha256:${'0'.repeat(64)}`] },
+  });
+  await assert.rejects(
+    load(archive(text('c', config), text('l', 'bad'), text('manifest.json', '[{"Config":"c","Layers":["l"]}]'))),
+    /does not match/,
+  );
   assert.equal(here.images.list().length, 0);
   assert.equal((await here.content.gc(new Set())).deleted.length, 0);
 });
@@ -148,13 +201,24 @@ test('removal untags, then deletes, and refuses what is in use', async () => {
   await using here = await setUp();
   const id = await importBase(here);
   tagImage(here.images, 'base', { repository: 'second', tag: '1', emit: here.emit });
-  const context = { images: here.images, uses: () => [{ containerId: 'c'.repeat(64), imageId: id, running: false }], emit: here.emit };
-  await assert.rejects(removeImage(context, id.slice(7, 19), { force: false, prune: true }), { message: `conflict: unable to delete ${id.slice(7, 19)} (must be forced) - image is referenced in multiple repositories` });
+  const context = {
+    images: here.images,
+    uses: () => [{ containerId: 'c'.repeat(64), imageId: id, running: false }],
+    emit: here.emit,
+  };
+  await assert.rejects(removeImage(context, id.slice(7, 19), { force: false, prune: true }), {
+    message: `conflict: unable to delete ${id.slice(7, 19)} (must be forced) - image is referenced in multiple repositories`,
+  });
   assert.deepEqual(await removeImage(context, 'second:1', { force: false, prune: true }), [{ Untagged: 'second:1' }]);
-  await assert.rejects(removeImage(context, 'base', { force: false, prune: true }), { message: `conflict: unable to remove repository reference "base" (must force) - container cccccccccccc is using its referenced image ${id.slice(7, 19)}` });
+  await assert.rejects(removeImage(context, 'base', { force: false, prune: true }), {
+    message: `conflict: unable to remove repository reference "base" (must force) - container cccccccccccc is using its referenced image ${id.slice(7, 19)}`,
+  });
   const free = { ...context, uses: () => [] };
   const records = await removeImage(free, 'base', { force: false, prune: true });
-  assert.deepEqual(records.map((record) => Object.keys(record)[0]), ['Untagged', 'Deleted', 'Deleted']);
+  assert.deepEqual(
+    records.map((record) => Object.keys(record)[0]),
+    ['Untagged', 'Deleted', 'Deleted'],
+  );
   assert.equal(here.snapshots.layers().length, 0);
   assert.equal(here.database.all('SELECT * FROM image_layer_blobs').length, 0);
 });
@@ -164,20 +228,44 @@ test('a build copies, sets the config, and uses its cache until a file changes',
   await importBase(here);
   const build = async (content: string): Promise<{ id: Digest; output: string }> => {
     using lease = here.content.lease();
-    const files = await readContext(archive(text('d/f', content), text('g', 'G')), { content: here.content, tar: tarCodec, lease });
+    const files = await readContext(archive(text('d/f', content), text('g', 'G')), {
+      content: here.content,
+      tar: tarCodec,
+      lease,
+    });
     let output = '';
-    const write = (message: Readonly<Record<string, unknown>>): void => void (output += String(message['stream'] ?? ''));
-    const context = { images: here.images, tar: tarCodec, emit: here.emit, write, createContainer: () => Promise.reject(new Error('no RUN here')) };
-    const dockerfile = 'ARG B=base\nFROM $B AS one\nWORKDIR /w/x\nCOPY --chown=me . sub/\nFROM scratch\nCOPY --from=one /w /w\nENV k="v w"\nEXPOSE 80\n';
+    const write = (message: Readonly<Record<string, unknown>>): void =>
+      void (output += String(message['stream'] ?? ''));
+    const context = {
+      images: here.images,
+      tar: tarCodec,
+      emit: here.emit,
+      write,
+      createContainer: () => Promise.reject(new Error('no RUN here')),
+    };
+    const dockerfile =
+      'ARG B=base\nFROM $B AS one\nWORKDIR /w/x\nCOPY --chown=me . sub/\nFROM scratch\nCOPY --from=one /w /w\nENV k="v w"\nEXPOSE 80\n';
     const image = await buildImage(context, {
-      dockerfile, files, tags: [withDefaultTag(parseReference('out'))], arguments: {}, labels: {}, target: '', noCache: false, remove: true, forceRemove: false, quiet: false, resources: {},
+      dockerfile,
+      files,
+      tags: [withDefaultTag(parseReference('out'))],
+      arguments: {},
+      labels: {},
+      target: '',
+      noCache: false,
+      remove: true,
+      forceRemove: false,
+      quiet: false,
+      resources: {},
     });
     return { id: image.id, output };
   };
   const first = await build('1');
   assert.match(first.output, /Step 1\/8 : ARG B=base\nStep 2\/8 : FROM \$B AS one\n ---> [0-9a-f]{12}\n/);
   assert.match(first.output, /Successfully built [0-9a-f]{12}\nSuccessfully tagged out:latest\n$/);
-  const listing = execFileSync('tar', ['-tv', '--numeric-owner'], { input: here.snapshots.stored.get(here.images.resolve('out').topLayer as Digest)?.tar as Buffer }).toString();
+  const listing = execFileSync('tar', ['-tv', '--numeric-owner'], {
+    input: here.snapshots.stored.get(here.images.resolve('out').topLayer as Digest)?.tar as Buffer,
+  }).toString();
   assert.match(listing, /7\/8 .* w\/x\/sub\/d\/f\n/);
   const second = await build('1');
   assert.equal(second.id, first.id);

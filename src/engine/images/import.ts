@@ -56,7 +56,11 @@ async function openSource(options: ImportOptions, signal?: AbortSignal): Promise
 }
 
 /** Imports; the last message is the new ID. */
-export async function importImage(context: ImportContext, options: ImportOptions, signal?: AbortSignal): Promise<Image> {
+export async function importImage(
+  context: ImportContext,
+  options: ImportOptions,
+  signal?: AbortSignal,
+): Promise<Image> {
   const { images } = context;
   // Changes are checked before any byte is read.
   const config = applyChanges({}, options.changes);
@@ -74,9 +78,9 @@ export async function importImage(context: ImportContext, options: ImportOptions
     history: [{ created, comment: options.message }],
   });
   const image = await images.create(bytes, {});
-  if (options.reference !== undefined) nameImage(images, image.id, { reference: options.reference, emit: context.emit });
+  if (options.reference !== undefined)
+    nameImage(images, image.id, { reference: options.reference, emit: context.emit });
   context.emit('image', 'import', image.id, imageAttributes(image, image.id));
   await options.write({ status: image.id });
   return images.get(image.id) ?? image;
 }
-

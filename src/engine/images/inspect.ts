@@ -8,7 +8,17 @@ import { familiarString } from '#types/reference.ts';
 import { createdSeconds } from './list.ts';
 
 /** Container-only fields, present with zero values below 1.50. */
-const CONTAINER_ONLY_FIELDS = ['Hostname', 'Domainname', 'AttachStdin', 'AttachStdout', 'AttachStderr', 'Tty', 'OpenStdin', 'StdinOnce', 'Image'];
+const CONTAINER_ONLY_FIELDS = [
+  'Hostname',
+  'Domainname',
+  'AttachStdin',
+  'AttachStdout',
+  'AttachStderr',
+  'Tty',
+  'OpenStdin',
+  'StdinOnce',
+  'Image',
+];
 
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 
@@ -34,7 +44,11 @@ export function resolveForPlatform(images: ImageStore, name: string, platform?: 
 type AtLeast = (minor: number) => boolean;
 
 /** The answer of ImageInspect for the client's API version. */
-export function inspectImage(images: ImageStore, name: string, options: { platform?: Platform; atLeast: AtLeast }): Record<string, unknown> {
+export function inspectImage(
+  images: ImageStore,
+  name: string,
+  options: { platform?: Platform; atLeast: AtLeast },
+): Record<string, unknown> {
   const image = resolveForPlatform(images, name, options.platform);
   const { config } = image;
   const { atLeast } = options;
@@ -92,13 +106,26 @@ export function imageHistory(images: ImageStore, name: string, platform?: Platfo
       layer += 1;
     }
     const created = entry.created === undefined ? 0 : Math.floor(Date.parse(entry.created) / 1000) || 0;
-    items.unshift({ Id: '<missing>', Created: created, CreatedBy: entry.created_by ?? '', Tags: null, Size: size, Comment: entry.comment ?? '' });
+    items.unshift({
+      Id: '<missing>',
+      Created: created,
+      CreatedBy: entry.created_by ?? '',
+      Tags: null,
+      Size: size,
+      Comment: entry.comment ?? '',
+    });
   }
   let at: Image | undefined = image;
   for (const item of items) {
     if (at === undefined) break;
     item.Id = at.id;
-    item.Tags = at.repoTags.length === 0 ? null : images.references(at.id).filter((reference) => reference.digest === undefined).map(familiarString);
+    item.Tags =
+      at.repoTags.length === 0
+        ? null
+        : images
+            .references(at.id)
+            .filter((reference) => reference.digest === undefined)
+            .map(familiarString);
     if (item.Created === 0) item.Created = Number(createdSeconds(at));
     at = at.parent === undefined ? undefined : images.get(at.parent);
   }

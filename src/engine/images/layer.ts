@@ -33,13 +33,21 @@ async function compressionOf(source: AsyncIterable<Buffer>): Promise<LayerCompre
 }
 
 /** Applies a blob that is in the content store as a layer over `parent`. */
-export async function applyBlob(blob: StoredLayerSource, options: ApplyBlobOptions, signal?: AbortSignal): Promise<Layer> {
+export async function applyBlob(
+  blob: StoredLayerSource,
+  options: ApplyBlobOptions,
+  signal?: AbortSignal,
+): Promise<Layer> {
   const { images, hold } = options;
   let stored = blob;
   let compression = await compressionOf(images.content.read(blob.digest));
   if (compression === undefined) {
     // bzip2 and xz are slow to read again and in no registry: the plain tar is kept instead.
-    stored = await images.content.write(options.tar.decompress(images.content.read(blob.digest), signal), { lease: hold.lease }, signal);
+    stored = await images.content.write(
+      options.tar.decompress(images.content.read(blob.digest), signal),
+      { lease: hold.lease },
+      signal,
+    );
     compression = 'none';
   }
   const expectedChain = options.expected === undefined ? undefined : chainUnder(options.parent, options.expected);
@@ -70,19 +78,40 @@ export function chainUnder(parent: Digest | undefined, diffId: Digest): Digest {
 }
 
 /** Stores a layer tar as it comes (any known compression) and applies it. */
-export async function importLayer(source: AsyncIterable<Buffer>, options: ApplyBlobOptions, signal?: AbortSignal): Promise<Layer> {
+export async function importLayer(
+  source: AsyncIterable<Buffer>,
+  options: ApplyBlobOptions,
+  signal?: AbortSignal,
+): Promise<Layer> {
   const blob = await options.images.content.write(source, { lease: options.hold.lease }, signal);
   return applyBlob(blob, options, signal);
 }
 
 /** Freezes a writable snapshot into a layer and keeps its tar, so that `save` and `push` can give it again. */
-export async function commitSnapshot(images: ImageStore, key: string, options: { hold: LayerHold }, signal?: AbortSignal): Promise<Layer> {
-  const blob = await images.content.write(images.snapshots.diff(key) as AsyncIterable<Buffer>, { lease: options.hold.lease }, signal);
+export async function commitSnapshot(
+  images: ImageStore,
+  key: string,
+  options: { hold: LayerHold },
+  signal?: AbortSignal,
+): Promise<Layer> {
+  const blob = await images.content.write(
+    images.snapshots.diff(key) as AsyncIterable<Buffer>,
+    { lease: options.hold.lease },
+    signal,
+  );
   const layer = await images.snapshots.commit(key);
   options.hold.layers.add(layer.chainId);
   if (layer.diffId !== blob.digest) {
-    throw new GantryError('system', `layer ${layer.diffId} changed while it was committed (its archive is ${blob.digest})`);
+    throw new GantryError(
+      'system',
+      `layer ${layer.diffId} changed while it was committed (its archive is ${blob.digest})`,
+    );
   }
-  images.setLayerBlob(layer.diffId, { digest: blob.digest, sizeBytes: blob.sizeBytes, compression: 'none', tarSizeBytes: blob.sizeBytes });
+  images.setLayerBlob(layer.diffId, {
+    digest: blob.digest,
+    sizeBytes: blob.sizeBytes,
+    compression: 'none',
+    tarSizeBytes: blob.sizeBytes,
+  });
   return layer;
 }

@@ -61,7 +61,11 @@ export function untilNs(values: readonly string[] | undefined): bigint | undefin
     return (parseTime(now()) ?? 0n) - BigInt(Math.round(seconds * 1e9));
   }
   if (/^\d+(\.\d+)?$/.test(text)) return BigInt(Math.round(Number(text) * 1e9));
-  const completed = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00:00Z` : /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$/.test(text) ? `${text}Z` : text;
+  const completed = /^\d{4}-\d\d-\d\d$/.test(text)
+    ? `${text}T00:00:00Z`
+    : /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?$/.test(text)
+      ? `${text}Z`
+      : text;
   const time = parseTime(completed);
   if (time === undefined) throw new GantryError('invalid', `failed to parse value as time or duration: "${text}"`);
   return time;
@@ -99,7 +103,9 @@ export function listImages(images: ImageStore, options: ListImagesOptions): Imag
     if (until !== undefined && created >= until) continue;
     if (!matchesLabels(image.config.config?.Labels ?? {}, filters)) continue;
     const matching = (names: readonly string[]): readonly string[] =>
-      patterns.length === 0 ? names : names.filter((name) => patterns.some((pattern) => matchesReference(pattern, name)));
+      patterns.length === 0
+        ? names
+        : names.filter((name) => patterns.some((pattern) => matchesReference(pattern, name)));
     const tags = matching(image.repoTags);
     const digests = matching(image.repoDigests);
     if (tags.length === 0 && digests.length === 0) {
@@ -130,7 +136,8 @@ export function listImages(images: ImageStore, options: ListImagesOptions): Imag
 export function sharedSizes(images: ImageStore): Map<Digest, number> {
   const users = new Map<Digest, number>();
   const all = images.list();
-  for (const image of all) for (const chainId of images.chain(image.id)) users.set(chainId, (users.get(chainId) ?? 0) + 1);
+  for (const image of all)
+    for (const chainId of images.chain(image.id)) users.set(chainId, (users.get(chainId) ?? 0) + 1);
   const sizes = new Map<Digest, number>();
   for (const image of all) {
     let size = 0;

@@ -49,13 +49,19 @@ interface ArchivedImage {
 }
 
 /** Loads every image of an archive. */
-export async function loadImages(context: LoadContext, source: AsyncIterable<Buffer>, options: LoadOptions, signal?: AbortSignal): Promise<void> {
+export async function loadImages(
+  context: LoadContext,
+  source: AsyncIterable<Buffer>,
+  options: LoadOptions,
+  signal?: AbortSignal,
+): Promise<void> {
   const { images } = context;
   const archive: Archive = { files: new Map(), links: new Map() };
   try {
     using hold = images.hold();
     await spool(context, source, { archive, hold }, signal);
-    const list = archive.files.has('manifest.json') || !archive.files.has('index.json') ? readDockerArchive : readOciLayout;
+    const list =
+      archive.files.has('manifest.json') || !archive.files.has('index.json') ? readDockerArchive : readOciLayout;
     const reader = new ArchiveReader(images, archive);
     let named = 0;
     const ids: { id: Digest; parent: string }[] = [];
@@ -70,7 +76,8 @@ export async function loadImages(context: LoadContext, source: AsyncIterable<Buf
       await options.write({ stream: ids.map(({ id }) => `Loaded image ID: ${id}\n`).join('') });
     }
   } finally {
-    for (const { digest } of archive.files.values()) if (!images.isLayerBlob(digest)) await images.content.delete(digest);
+    for (const { digest } of archive.files.values())
+      if (!images.isLayerBlob(digest)) await images.content.delete(digest);
   }
 }
 
@@ -84,17 +91,26 @@ function cleanPath(path: string): string {
   return parts.join('/');
 }
 
-async function spool(context: LoadContext, source: AsyncIterable<Buffer>, target: { archive: Archive; hold: LayerHold }, signal?: AbortSignal): Promise<void> {
+async function spool(
+  context: LoadContext,
+  source: AsyncIterable<Buffer>,
+  target: { archive: Archive; hold: LayerHold },
+  signal?: AbortSignal,
+): Promise<void> {
   let count = 0;
   for await (const { entry, content } of context.tar.read(context.tar.decompress(source, signal))) {
     count += 1;
-    if (count > ARCHIVE_ENTRY_LIMIT) throw new GantryError('invalid', `invalid archive: more than ${ARCHIVE_ENTRY_LIMIT} entries`);
+    if (count > ARCHIVE_ENTRY_LIMIT)
+      throw new GantryError('invalid', `invalid archive: more than ${ARCHIVE_ENTRY_LIMIT} entries`);
     const path = cleanPath(entry.path);
     if (entry.type === 'file') {
       target.archive.files.set(path, await context.images.content.write(content, { lease: target.hold.lease }, signal));
     } else if (entry.type === 'symlink') {
       const directory = path.slice(0, Math.max(0, path.lastIndexOf('/')));
-      target.archive.links.set(path, cleanPath(entry.linkPath.startsWith('/') ? entry.linkPath : `${directory}/${entry.linkPath}`));
+      target.archive.links.set(
+        path,
+        cleanPath(entry.linkPath.startsWith('/') ? entry.linkPath : `${directory}/${entry.linkPath}`),
+      );
     } else if (entry.type === 'link') target.archive.links.set(path, cleanPath(entry.linkPath));
   }
 }
@@ -122,7 +138,8 @@ class ArchiveReader {
 
   async bytes(path: string): Promise<Buffer> {
     const file = this.find(path);
-    if (file.sizeBytes > ARCHIVE_JSON_LIMIT_BYTES) throw new GantryError('invalid', `invalid archive: ${path} is too large`);
+    if (file.sizeBytes > ARCHIVE_JSON_LIMIT_BYTES)
+      throw new GantryError('invalid', `invalid archive: ${path} is too large`);
     const chunks: Buffer[] = [];
     for await (const chunk of this.#images.content.read(file.digest)) chunks.push(chunk);
     return Buffer.concat(chunks);
@@ -136,7 +153,9 @@ class ArchiveReader {
     try {
       return JSON.parse((await this.bytes(path)).toString('utf8'));
     } catch (error) {
-      throw new GantryError('invalid', `invalid archive: failed to decode ${path}: ${errorMessage(error)}`, { cause: error });
+      throw new GantryError('invalid', `invalid archive: failed to decode ${path}: ${errorMessage(error)}`, {
+        cause: error,
+      });
     }
   }
 
@@ -153,7 +172,8 @@ class ArchiveReader {
 }
 
 function fields(value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new GantryError('invalid', 'invalid manifest');
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new GantryError('invalid', 'invalid manifest');
   return value as Record<string, unknown>;
 }
 
@@ -170,7 +190,8 @@ function tagged(name: unknown): Reference {
 }
 
 async function readDockerArchive(reader: ArchiveReader): Promise<ArchivedImage[]> {
-  if (!reader.has('manifest.json')) throw new GantryError('invalid', 'invalid archive: does not contain a manifest.json');
+  if (!reader.has('manifest.json'))
+    throw new GantryError('invalid', 'invalid archive: does not contain a manifest.json');
   const manifest = await reader.json('manifest.json');
   if (manifest === null) throw new GantryError('invalid', 'invalid manifest, manifest cannot be null (but can be [])');
   const found: ArchivedImage[] = [];
@@ -191,12 +212,19 @@ const INDEX_DEPTH_LIMIT = 4;
 
 async function readOciLayout(reader: ArchiveReader, platform: Platform | undefined): Promise<ArchivedImage[]> {
   const found = new Map<string, { config: Buffer; layers: StoredLayerSource[]; tags: Reference[]; parent: string }>();
-  const visit = async (descriptor: Record<string, unknown>, names: readonly Reference[], depth: number): Promise<void> => {
+  const visit = async (
+    descriptor: Record<string, unknown>,
+    names: readonly Reference[],
+    depth: number,
+  ): Promise<void> => {
     const { path } = reader.blob(descriptor['digest']);
     const document = fields(await reader.json(path));
     if (document['manifests'] !== undefined) {
-      if (depth >= INDEX_DEPTH_LIMIT) throw new GantryError('invalid', 'invalid archive: indexes are nested too deeply');
-      const wanted = items(document['manifests']).map(fields).filter((child) => isWanted(child, platform) && reader.has(`blobs/sha256/${String(child['digest']).slice(7)}`));
+      if (depth >= INDEX_DEPTH_LIMIT)
+        throw new GantryError('invalid', 'invalid archive: indexes are nested too deeply');
+      const wanted = items(document['manifests'])
+        .map(fields)
+        .filter((child) => isWanted(child, platform) && reader.has(`blobs/sha256/${String(child['digest']).slice(7)}`));
       for (const child of wanted) await visit(child, names, depth + 1);
       return;
     }
@@ -231,7 +259,11 @@ function isWanted(descriptor: Record<string, unknown>, platform: Platform | unde
   const described = descriptor['platform'];
   if (described === undefined || described === null) return true;
   const { os, architecture, variant } = fields(described);
-  const actual = { os: String(os), architecture: String(architecture), ...(typeof variant === 'string' ? { variant } : {}) };
+  const actual = {
+    os: String(os),
+    architecture: String(architecture),
+    ...(typeof variant === 'string' ? { variant } : {}),
+  };
   if (actual.os === 'unknown') return false;
   return platform === undefined || matchesPlatform(platform, actual);
 }
@@ -240,17 +272,28 @@ interface LoadOneOptions extends LoadOptions {
   readonly hold: LayerHold;
 }
 
-async function loadOne(context: LoadContext, image: ArchivedImage, options: LoadOneOptions, signal?: AbortSignal): Promise<Digest | undefined> {
+async function loadOne(
+  context: LoadContext,
+  image: ArchivedImage,
+  options: LoadOneOptions,
+  signal?: AbortSignal,
+): Promise<Digest | undefined> {
   const { images } = context;
   const config = parseImageConfig(image.config);
   if (config.os !== 'linux') throw new GantryError('invalid', `cannot load ${config.os} image on linux`);
-  if (options.platform !== undefined && !matchesPlatform(options.platform, { ...config, ...(config.variant ? { variant: config.variant } : {}) })) {
+  if (
+    options.platform !== undefined &&
+    !matchesPlatform(options.platform, { ...config, ...(config.variant ? { variant: config.variant } : {}) })
+  ) {
     if (image.tags.length === 0) return undefined;
     throw new GantryError('notFound', `no suitable image found for platform ${formatPlatform(options.platform)}`);
   }
   const diffIds = config.rootfs.diff_ids;
   if (diffIds.length !== image.layers.length) {
-    throw new GantryError('invalid', `invalid manifest, layers length mismatch: expected ${image.layers.length}, got ${diffIds.length}`);
+    throw new GantryError(
+      'invalid',
+      `invalid manifest, layers length mismatch: expected ${image.layers.length}, got ${diffIds.length}`,
+    );
   }
   let parent: Digest | undefined;
   for (const [index, diffId] of diffIds.entries()) {
@@ -259,9 +302,14 @@ async function loadOne(context: LoadContext, image: ArchivedImage, options: Load
     if (images.snapshots.layer(chainId) === undefined || images.layerBlob(diffId) === undefined) {
       const id = shortId(digestHex(diffId));
       const blob = image.layers[index] as StoredLayerSource;
-      if (!options.quiet) await options.write(progressMessage(id, 'Loading layer', { current: 0, total: blob.sizeBytes }));
+      if (!options.quiet)
+        await options.write(progressMessage(id, 'Loading layer', { current: 0, total: blob.sizeBytes }));
       const progress = options.quiet ? {} : { progress: { status: 'Loading layer', id, write: options.write } };
-      await applyBlob(blob, { images, tar: context.tar, hold: options.hold, parent, expected: diffId, ...progress }, signal);
+      await applyBlob(
+        blob,
+        { images, tar: context.tar, hold: options.hold, parent, expected: diffId, ...progress },
+        signal,
+      );
     }
     parent = chainId;
   }
@@ -270,7 +318,9 @@ async function loadOne(context: LoadContext, image: ArchivedImage, options: Load
     const previous = images.named(reference);
     const name = familiarString(reference);
     if (previous !== undefined && previous !== loaded.id) {
-      await options.write({ stream: `The image ${name} already exists, renaming the old one with ID ${previous} to empty string\n` });
+      await options.write({
+        stream: `The image ${name} already exists, renaming the old one with ID ${previous} to empty string\n`,
+      });
     }
     images.addReference(reference, loaded.id);
     await options.write({ stream: `Loaded image: ${name}\n` });
@@ -286,7 +336,9 @@ function linkParents(images: ImageStore, loaded: readonly { id: Digest; parent: 
     if (found === undefined) continue;
     const child = images.get(id)?.config.history ?? [];
     const base = images.get(found.id)?.config.history ?? [];
-    const continues = child.length === base.length + 1 && base.every((entry, index) => JSON.stringify(entry) === JSON.stringify(child[index]));
+    const continues =
+      child.length === base.length + 1 &&
+      base.every((entry, index) => JSON.stringify(entry) === JSON.stringify(child[index]));
     if (!continues) throw new GantryError('invalid', `image ${found.id} is not a valid parent for ${id}`);
     images.setParent(id, found.id);
   }

@@ -30,7 +30,11 @@ export function progressText(current: number, total: number): string {
 }
 
 /** One step of a transfer. */
-export function progressMessage(id: string, status: string, amount: { current: number; total: number }): ProgressMessage {
+export function progressMessage(
+  id: string,
+  status: string,
+  amount: { current: number; total: number },
+): ProgressMessage {
   const { current, total } = amount;
   return {
     status,

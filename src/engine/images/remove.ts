@@ -18,7 +18,12 @@ export interface ImageUse {
 }
 
 /** Publishes `docker events`. */
-export type EmitEvent = (type: string, action: string, actorId: string, attributes: Readonly<Record<string, string>>) => void;
+export type EmitEvent = (
+  type: string,
+  action: string,
+  actorId: string,
+  attributes: Readonly<Record<string, string>>,
+) => void;
 
 export interface RemovalContext {
   readonly images: ImageStore;
@@ -128,14 +133,21 @@ function checkConflict(context: RemovalContext, id: Digest, options: { soft: boo
   if (context.images.children(id).length > 0) fail('cannot be forced', 'image has dependent child images');
   const uses = context.uses().filter((use) => use.imageId === id);
   const running = uses.find((use) => use.running);
-  if (running !== undefined) fail('cannot be forced', `image is being used by running container ${shortId(running.containerId)}`, true);
+  if (running !== undefined)
+    fail('cannot be forced', `image is being used by running container ${shortId(running.containerId)}`, true);
   if (!options.soft) return;
-  if (options.references && context.images.references(id).length > 0) fail('must be forced', 'image is referenced in multiple repositories');
+  if (options.references && context.images.references(id).length > 0)
+    fail('must be forced', 'image is referenced in multiple repositories');
   const stopped = uses[0];
-  if (stopped !== undefined) fail('must be forced', `image is being used by stopped container ${shortId(stopped.containerId)}`, true);
+  if (stopped !== undefined)
+    fail('must be forced', `image is being used by stopped container ${shortId(stopped.containerId)}`, true);
 }
 
-async function deleteImage(removal: Removal, id: Digest, options: { force: boolean; prune: boolean; quiet: boolean }): Promise<void> {
+async function deleteImage(
+  removal: Removal,
+  id: Digest,
+  options: { force: boolean; prune: boolean; quiet: boolean },
+): Promise<void> {
   const { images } = removal;
   try {
     checkConflict(removal, id, { soft: !options.force, references: true });

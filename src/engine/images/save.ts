@@ -10,7 +10,15 @@ import { parseTime } from '#system/clock/clock.ts';
 import { type Digest, digestHex, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '#types/platform.ts';
-import { canonicalString, familiarName, familiarString, isNameOnly, parseAnyReference, type Reference, withDefaultTag } from '#types/reference.ts';
+import {
+  canonicalString,
+  familiarName,
+  familiarString,
+  isNameOnly,
+  parseAnyReference,
+  type Reference,
+  withDefaultTag,
+} from '#types/reference.ts';
 import { imagePlatform } from './inspect.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
 
@@ -109,14 +117,19 @@ function archivePieces(images: ImageStore, chosen: readonly Chosen[]): TarPiece[
     for (const tag of tags) {
       const tagText = tag.tag ?? 'latest';
       (repositories[familiarName(tag)] ??= {})[tagText] = digestHex(diffIds.at(-1) as Digest);
-      descriptors.push({ ...descriptor, annotations: { 'io.containerd.image.name': canonicalString(tag), 'org.opencontainers.image.ref.name': tagText } });
+      descriptors.push({
+        ...descriptor,
+        annotations: { 'io.containerd.image.name': canonicalString(tag), 'org.opencontainers.image.ref.name': tagText },
+      });
     }
     if (tags.length === 0) descriptors.push(descriptor);
     manifest.push({
       Config: blobPath(image.id),
       RepoTags: tags.length === 0 ? null : tags.map(familiarString),
       Layers: diffIds.map(blobPath),
-      ...(image.parent !== undefined && chosen.some((other) => other.image.id === image.parent) ? { Parent: image.parent } : {}),
+      ...(image.parent !== undefined && chosen.some((other) => other.image.id === image.parent)
+        ? { Parent: image.parent }
+        : {}),
       LayerSources: Object.fromEntries(layers.map((layer) => [layer.digest, layer])),
     });
   }

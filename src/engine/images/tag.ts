@@ -1,13 +1,21 @@
 /** `docker tag`. */
 import type { ImageStore } from '#services/images/store.ts';
 import { GantryError } from '#types/errors.ts';
-import { canonicalName, familiarString, parseReference, type Reference, withDefaultTag, withTag } from '#types/reference.ts';
+import {
+  canonicalName,
+  familiarString,
+  parseReference,
+  type Reference,
+  withDefaultTag,
+  withTag,
+} from '#types/reference.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
 
 /** The reference a repository and a tag make; throws docker's texts. */
 export function makeReference(repository: string, tag: string): Reference {
   const reference = parseReference(repository);
-  if (reference.digest !== undefined) throw new GantryError('invalid', 'refusing to create a tag with a digest reference');
+  if (reference.digest !== undefined)
+    throw new GantryError('invalid', 'refusing to create a tag with a digest reference');
   return tag === '' ? withDefaultTag(reference) : withTag(reference, tag);
 }
 
@@ -17,14 +25,22 @@ export function makeOptionalReference(repository: string, tag: string): Referenc
 }
 
 /** Gives an image one more name. */
-export function tagImage(images: ImageStore, name: string, options: { repository: string; tag: string; emit: EmitEvent }): void {
+export function tagImage(
+  images: ImageStore,
+  name: string,
+  options: { repository: string; tag: string; emit: EmitEvent },
+): void {
   const reference = makeReference(options.repository, options.tag);
   const image = images.resolve(name);
   nameImage(images, image.id, { reference, emit: options.emit });
 }
 
 /** Adds a checked reference and says so in the events. */
-export function nameImage(images: ImageStore, id: Parameters<ImageStore['get']>[0], options: { reference: Reference; emit: EmitEvent }): void {
+export function nameImage(
+  images: ImageStore,
+  id: Parameters<ImageStore['get']>[0],
+  options: { reference: Reference; emit: EmitEvent },
+): void {
   if (canonicalName(options.reference) === 'docker.io/library/scratch') {
     throw new GantryError('invalid', "'scratch' is a reserved name");
   }

@@ -4,7 +4,14 @@
  */
 import type { ImageRunConfig } from '#services/images/contract.ts';
 import { GantryError } from '#types/errors.ts';
-import { type DockerfileInstruction, parseError, parseJsonForm, parsePairs, readInstruction, splitWords } from './dockerfile.ts';
+import {
+  type DockerfileInstruction,
+  parseError,
+  parseJsonForm,
+  parsePairs,
+  readInstruction,
+  splitWords,
+} from './dockerfile.ts';
 import { expandWord, expandWords, type Variables } from './expand.ts';
 
 export interface ConfigChange {
@@ -25,7 +32,12 @@ export interface ChangeContext {
 
 /** Variables of an environment list. */
 export function environmentOf(env: readonly string[] | null | undefined): Map<string, string> {
-  return new Map((env ?? []).map((pair) => [pair.split('=', 1)[0] ?? '', pair.includes('=') ? pair.slice(pair.indexOf('=') + 1) : '']));
+  return new Map(
+    (env ?? []).map((pair) => [
+      pair.split('=', 1)[0] ?? '',
+      pair.includes('=') ? pair.slice(pair.indexOf('=') + 1) : '',
+    ]),
+  );
 }
 
 /** Sets one variable in place of an older value. */
@@ -70,7 +82,8 @@ export function joinWorkdir(current: string, path: string): string {
 type Change = (instruction: DockerfileInstruction, context: ChangeContext) => ConfigChange;
 
 function exactlyOne(instruction: DockerfileInstruction): void {
-  if (instruction.rest === '') throw parseError(instruction.line, `${instruction.name.toUpperCase()} requires exactly one argument`);
+  if (instruction.rest === '')
+    throw parseError(instruction.line, `${instruction.name.toUpperCase()} requires exactly one argument`);
 }
 
 function pairsOf(instruction: DockerfileInstruction, context: ChangeContext): [string, string][] {
@@ -100,18 +113,34 @@ function exposedPorts(words: readonly string[]): Record<string, object> {
   return ports;
 }
 
-const DURATION_UNITS: Readonly<Record<string, number>> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
+const DURATION_UNITS: Readonly<Record<string, number>> = {
+  ns: 1,
+  us: 1e3,
+  µs: 1e3,
+  ms: 1e6,
+  s: 1e9,
+  m: 60e9,
+  h: 3600e9,
+};
 
 function durationNs(text: string, flag: string): number {
   if (text === '0') return 0;
-  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) throw new GantryError('invalid', `time: invalid duration "${text}"`);
+  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text))
+    throw new GantryError('invalid', `time: invalid duration "${text}"`);
   let total = 0;
-  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)) total += Number(amount) * (DURATION_UNITS[unit ?? ''] ?? 0);
+  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g))
+    total += Number(amount) * (DURATION_UNITS[unit ?? ''] ?? 0);
   if (total > 0 && total < 1e6) throw new GantryError('invalid', `Interval "${flag}" cannot be less than 1ms`);
   return total;
 }
 
-const HEALTH_FLAGS: Readonly<Record<string, string>> = { interval: 'Interval', timeout: 'Timeout', 'start-period': 'StartPeriod', 'start-interval': 'StartInterval', retries: 'Retries' };
+const HEALTH_FLAGS: Readonly<Record<string, string>> = {
+  interval: 'Interval',
+  timeout: 'Timeout',
+  'start-period': 'StartPeriod',
+  'start-interval': 'StartInterval',
+  retries: 'Retries',
+};
 
 function healthcheck(instruction: DockerfileInstruction, context: ChangeContext): ConfigChange {
   const [type = '', ...tail] = instruction.rest.split(/\s+/);
@@ -125,12 +154,16 @@ function healthcheck(instruction: DockerfileInstruction, context: ChangeContext)
     if (rest === '' || exec?.length === 0) throw parseError(instruction.line, 'Missing command after HEALTHCHECK CMD');
     health.Test = exec === undefined ? ['CMD-SHELL', rest] : ['CMD', ...exec];
     for (const flag of instruction.flags) {
-      const [name = '', value] = [flag.split('=', 1)[0], flag.includes('=') ? flag.slice(flag.indexOf('=') + 1) : undefined];
+      const [name = '', value] = [
+        flag.split('=', 1)[0],
+        flag.includes('=') ? flag.slice(flag.indexOf('=') + 1) : undefined,
+      ];
       const field = HEALTH_FLAGS[name];
       if (field === undefined) throw parseError(instruction.line, `unknown flag: --${name}`);
       if (value === undefined) throw parseError(instruction.line, `missing a value on flag: --${name}`);
       const number = name === 'retries' ? Number(value) : durationNs(value, name);
-      if (!Number.isInteger(number) || number < 0) throw parseError(instruction.line, `--retries cannot be negative (${value})`);
+      if (!Number.isInteger(number) || number < 0)
+        throw parseError(instruction.line, `--retries cannot be negative (${value})`);
       if (number !== 0) health[field] = number;
     }
   } else if (type === '') throw parseError(instruction.line, 'HEALTHCHECK requires at least one argument');
@@ -145,12 +178,18 @@ const CHANGES: Readonly<Record<string, Change>> = {
     const pairs = pairsOf(instruction, context);
     let env: readonly string[] = context.config.Env ?? [];
     for (const [name, value] of pairs) env = setEnv(env, name, value);
-    return { config: { ...context.config, Env: env }, comment: `ENV${pairs.map(([name, value]) => ` ${name}=${value}`).join('')}` };
+    return {
+      config: { ...context.config, Env: env },
+      comment: `ENV${pairs.map(([name, value]) => ` ${name}=${value}`).join('')}`,
+    };
   },
   label: (instruction, context) => {
     const pairs = pairsOf(instruction, context);
     const labels = { ...context.config.Labels, ...Object.fromEntries(pairs) };
-    return { config: { ...context.config, Labels: labels }, comment: `LABEL${pairs.map(([name, value]) => ` ${name}=${value}`).join('')}` };
+    return {
+      config: { ...context.config, Labels: labels },
+      comment: `LABEL${pairs.map(([name, value]) => ` ${name}=${value}`).join('')}`,
+    };
   },
   cmd: (instruction, context) => {
     const command = commandOf(instruction.rest, context.config);
@@ -164,7 +203,10 @@ const CHANGES: Readonly<Record<string, Change>> = {
   expose: (instruction, context) => {
     const words = expandWords(instruction.rest, context.escape, context.variables);
     if (words.length === 0) throw parseError(instruction.line, 'EXPOSE requires at least one argument');
-    return { config: { ...context.config, ExposedPorts: { ...context.config.ExposedPorts, ...exposedPorts(words) } }, comment: `EXPOSE ${words.join(' ')}` };
+    return {
+      config: { ...context.config, ExposedPorts: { ...context.config.ExposedPorts, ...exposedPorts(words) } },
+      comment: `EXPOSE ${words.join(' ')}`,
+    };
   },
   user: (instruction, context) => {
     exactlyOne(instruction);
@@ -181,13 +223,17 @@ const CHANGES: Readonly<Record<string, Change>> = {
   },
   workdir: (instruction, context) => {
     exactlyOne(instruction);
-    const path = joinWorkdir(context.config.WorkingDir ?? '', expandWord(instruction.rest, context.escape, context.variables));
+    const path = joinWorkdir(
+      context.config.WorkingDir ?? '',
+      expandWord(instruction.rest, context.escape, context.variables),
+    );
     return { config: { ...context.config, WorkingDir: path }, comment: `WORKDIR ${path}` };
   },
   stopsignal: (instruction, context) => {
     exactlyOne(instruction);
     const signal = expandWord(instruction.rest, context.escape, context.variables);
-    if (!/^(?:SIG)?[A-Z][A-Z0-9+-]*$|^[1-9][0-9]*$/i.test(signal)) throw new GantryError('invalid', `invalid signal: ${signal}`);
+    if (!/^(?:SIG)?[A-Z][A-Z0-9+-]*$|^[1-9][0-9]*$/i.test(signal))
+      throw new GantryError('invalid', `invalid signal: ${signal}`);
     return { config: { ...context.config, StopSignal: signal }, comment: `STOPSIGNAL ${signal}` };
   },
   shell: (instruction, context) => {
@@ -197,12 +243,19 @@ const CHANGES: Readonly<Record<string, Change>> = {
     return { config: { ...context.config, Shell: shell }, comment: `SHELL [${shell.join(' ')}]` };
   },
   onbuild: (instruction, context) => {
-    const trigger = /^\s*ONBUILD\s*/i.test(instruction.rest) ? 'ONBUILD' : (instruction.rest.split(/\s/, 1)[0] ?? '').toUpperCase();
+    const trigger = /^\s*ONBUILD\s*/i.test(instruction.rest)
+      ? 'ONBUILD'
+      : (instruction.rest.split(/\s/, 1)[0] ?? '').toUpperCase();
     if (trigger === '') throw parseError(instruction.line, 'ONBUILD requires at least one argument');
-    if (trigger === 'ONBUILD') throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
-    if (trigger === 'MAINTAINER' || trigger === 'FROM') throw parseError(instruction.line, `${trigger} isn't allowed as an ONBUILD trigger`);
+    if (trigger === 'ONBUILD')
+      throw parseError(instruction.line, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+    if (trigger === 'MAINTAINER' || trigger === 'FROM')
+      throw parseError(instruction.line, `${trigger} isn't allowed as an ONBUILD trigger`);
     readInstruction(instruction.rest, instruction.line);
-    return { config: { ...context.config, OnBuild: [...(context.config.OnBuild ?? []), instruction.rest] }, comment: `ONBUILD ${instruction.rest}` };
+    return {
+      config: { ...context.config, OnBuild: [...(context.config.OnBuild ?? []), instruction.rest] },
+      comment: `ONBUILD ${instruction.rest}`,
+    };
   },
   maintainer: (instruction, context) => {
     exactlyOne(instruction);

@@ -36,7 +36,9 @@ export interface Dockerfile {
 export const LINE_LENGTH_LIMIT = 65_535;
 
 const NAMES = new Set(
-  'add arg cmd copy entrypoint env expose from healthcheck label maintainer onbuild run shell stopsignal user volume workdir'.split(' '),
+  'add arg cmd copy entrypoint env expose from healthcheck label maintainer onbuild run shell stopsignal user volume workdir'.split(
+    ' ',
+  ),
 );
 const HEREDOC_NAMES = new Set(['add', 'copy', 'run']);
 const FLAG_NAMES = new Set(['add', 'copy', 'from', 'healthcheck', 'run']);
@@ -66,7 +68,10 @@ function readDirectives(lines: readonly string[]): { escape: string } {
 
 /** Parses a whole file. `commands` false checks names too. */
 export function parseDockerfile(text: string): Dockerfile {
-  const lines = text.replace(/^\uFEFF/, '').split('\n').map((line) => line.replace(/\r$/, ''));
+  const lines = text
+    .replace(/^\uFEFF/, '')
+    .split('\n')
+    .map((line) => line.replace(/\r$/, ''));
   if (text.trim() === '') throw new GantryError('invalid', 'file with no instructions');
   const { escape } = readDirectives(lines);
   const continuation = new RegExp(`([\\s\\S]*?)${escape === '\\' ? '\\\\' : '`'}[ \\t]*$`);
@@ -80,7 +85,8 @@ export function parseDockerfile(text: string): Dockerfile {
     let skippedBlank = false;
     do {
       const line = lines[index] ?? '';
-      if (line.length > LINE_LENGTH_LIMIT) throw parseError(index + 1, `dockerfile line greater than max allowed size of ${LINE_LENGTH_LIMIT}`);
+      if (line.length > LINE_LENGTH_LIMIT)
+        throw parseError(index + 1, `dockerfile line greater than max allowed size of ${LINE_LENGTH_LIMIT}`);
       index += 1;
       const body: string = logical === '' && !open ? line.trimStart() : line;
       if (/^\s*#/.test(body)) continue;
@@ -96,7 +102,9 @@ export function parseDockerfile(text: string): Dockerfile {
     if (logical.trim() === '') continue;
     if (skippedBlank) warnings.push('[WARNING]: Empty continuation line found in:\n    ' + logical.trim());
     const parsed = readInstruction(logical.trim(), start);
-    const heredocs = HEREDOC_NAMES.has(parsed.name === 'onbuild' ? 'run' : parsed.name) ? readHeredocs(lines, { from: index, text: parsed.rest, line: start }) : undefined;
+    const heredocs = HEREDOC_NAMES.has(parsed.name === 'onbuild' ? 'run' : parsed.name)
+      ? readHeredocs(lines, { from: index, text: parsed.rest, line: start })
+      : undefined;
     index = heredocs?.next ?? index;
     instructions.push({ ...parsed, heredocs: heredocs?.documents ?? [] });
   }
@@ -124,12 +132,29 @@ export function readInstruction(text: string, line: number): Omit<DockerfileInst
     const flag = /^--(?:"(?:\\.|[^"])*"|'[^']*'|\\.|[^\s"'\\])*/.exec(rest)?.[0] ?? '--';
     rest = rest.slice(flag.length).trimStart();
     if (flag === '--') break;
-    flags.push(flag.slice(2).replace(/"((?:\\.|[^"])*)"|'([^']*)'|\\(.)/g, (_all, double?: string, single?: string, escaped?: string) => double ?? single ?? escaped ?? ''));
+    flags.push(
+      flag
+        .slice(2)
+        .replace(
+          /"((?:\\.|[^"])*)"|'([^']*)'|\\(.)/g,
+          (_all, double?: string, single?: string, escaped?: string) => double ?? single ?? escaped ?? '',
+        ),
+    );
   }
-  return { name, writtenName, flags, rest, original: `${writtenName.toUpperCase()}${text.slice(writtenName.length)}`, line };
+  return {
+    name,
+    writtenName,
+    flags,
+    rest,
+    original: `${writtenName.toUpperCase()}${text.slice(writtenName.length)}`,
+    line,
+  };
 }
 
-function readHeredocs(lines: readonly string[], at: { from: number; text: string; line: number }): { documents: Heredoc[]; next: number } {
+function readHeredocs(
+  lines: readonly string[],
+  at: { from: number; text: string; line: number },
+): { documents: Heredoc[]; next: number } {
   const documents: Heredoc[] = [];
   let next = at.from;
   // A JSON array is exec form; `<<` in it is only text.

@@ -144,7 +144,9 @@ class Lexer {
       if (operator === '-') return missing ? word : value;
       if (operator === '+') return missing ? '' : word;
       if (!missing) return value;
-      throw fail(`${name}: ${word === '' ? (value === undefined ? 'is not allowed to be unset' : 'is not allowed to be empty') : word}`);
+      throw fail(
+        `${name}: ${word === '' ? (value === undefined ? 'is not allowed to be unset' : 'is not allowed to be empty') : word}`,
+      );
     }
     if (!colon && (operator === '#' || operator === '%')) return this.#trim(value ?? '', operator);
     if (!colon && operator === '/') return this.#replace(value ?? '');

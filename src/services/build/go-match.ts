@@ -22,7 +22,8 @@ export function readClass(characters: readonly string[], start: number): { sourc
   let source = '';
   const one = (): string => {
     let character = characters[index];
-    if (character === undefined || character === '-' || character === ']') throw new GantryError('invalid', BAD_PATTERN);
+    if (character === undefined || character === '-' || character === ']')
+      throw new GantryError('invalid', BAD_PATTERN);
     if (character === '\\') {
       index += 1;
       character = characters[index];

@@ -7,11 +7,14 @@ import { parseIgnore } from './ignore.ts';
 
 test('continuation lines join, comments inside them vanish, and lines are counted', () => {
   const file = parseDockerfile('# c\nFROM x\n\nRUN a && \\\n  # note\n  b\nCOPY --from=y --chown="1:2" a b\n');
-  assert.deepEqual(file.instructions.map(({ name, rest, flags, line }) => ({ name, rest, flags, line })), [
-    { name: 'from', rest: 'x', flags: [], line: 2 },
-    { name: 'run', rest: 'a &&   b', flags: [], line: 4 },
-    { name: 'copy', rest: 'a b', flags: ['from=y', 'chown=1:2'], line: 7 },
-  ]);
+  assert.deepEqual(
+    file.instructions.map(({ name, rest, flags, line }) => ({ name, rest, flags, line })),
+    [
+      { name: 'from', rest: 'x', flags: [], line: 2 },
+      { name: 'run', rest: 'a &&   b', flags: [], line: 4 },
+      { name: 'copy', rest: 'a b', flags: ['from=y', 'chown=1:2'], line: 7 },
+    ],
+  );
 });
 
 test('the escape directive changes continuation', () => {
@@ -30,9 +33,15 @@ test('here-documents belong to their instruction', () => {
 });
 
 test('errors name the line', () => {
-  assert.throws(() => parseDockerfile('FROM x\nFOO bar\n'), { message: 'dockerfile parse error on line 2: unknown instruction: FOO', kind: 'invalid' });
+  assert.throws(() => parseDockerfile('FROM x\nFOO bar\n'), {
+    message: 'dockerfile parse error on line 2: unknown instruction: FOO',
+    kind: 'invalid',
+  });
   assert.throws(() => parseDockerfile('# only\n'), { message: 'file with no instructions' });
-  assert.throws(() => parsePairs('a=b c', { name: 'ENV', escape: '\\', line: 3 }), /line 3: Syntax error - can't find = in "c"/);
+  assert.throws(
+    () => parsePairs('a=b c', { name: 'ENV', escape: '\\', line: 3 }),
+    /line 3: Syntax error - can't find = in "c"/,
+  );
 });
 
 test('exec form needs a JSON array of strings', () => {
@@ -42,12 +51,16 @@ test('exec form needs a JSON array of strings', () => {
 });
 
 test('expansion follows the table of the Dockerfile reference', () => {
-  const variables = new Map([['a', 'one'], ['e', ''], ['p', 'x/y/z']]);
+  const variables = new Map([
+    ['a', 'one'],
+    ['e', ''],
+    ['p', 'x/y/z'],
+  ]);
   for (const [input, output] of [
     ['$a-${a}', 'one-one'],
     ['${u:-w}${u-w}${e:-w}${e-w}', 'www'],
     ['${a:+w}${e:+w}${e+w}', 'ww'],
-    ["'$a'\"$a\"", '$aone'],
+    ['\'$a\'"$a"', '$aone'],
     ['\\$a', '$a'],
     ['${p#*/}|${p##*/}', 'y/z|z'],
     ['${p%/*}|${p%%/*}', 'x/y|x'],
@@ -73,7 +86,8 @@ test('Go patterns do not cross slashes', () => {
 
 test('the last matching ignore line wins and covers what lies below', () => {
   const rules = parseIgnore('# c\n*.md\n!README.md\nnode_modules\n**/tmp\n/build/\n');
-  for (const path of ['a.md', 'node_modules/x/y', 'a/b/tmp', 'tmp/z', 'build/out']) assert.ok(rules.ignores(path), path);
+  for (const path of ['a.md', 'node_modules/x/y', 'a/b/tmp', 'tmp/z', 'build/out'])
+    assert.ok(rules.ignores(path), path);
   for (const path of ['README.md', 'd/a.md', 'src/node_modules', 'temporary']) assert.ok(!rules.ignores(path), path);
   assert.throws(() => parseIgnore('!'), /illegal exclusion pattern/);
 });

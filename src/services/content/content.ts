@@ -71,7 +71,11 @@ export class Content {
   }
 
   /** Stores a stream; nothing remains when it fails. */
-  async write(source: AsyncIterable<Uint8Array>, options: WriteBlobOptions = {}, signal?: AbortSignal): Promise<StoredBlob> {
+  async write(
+    source: AsyncIterable<Uint8Array>,
+    options: WriteBlobOptions = {},
+    signal?: AbortSignal,
+  ): Promise<StoredBlob> {
     const temporary = join(this.#ingest, randomUUID());
     const hash = createHash('sha256');
     let sizeBytes = 0;
@@ -88,7 +92,10 @@ export class Content {
       }
       const digest = `sha256:${hash.digest('hex')}` as Digest;
       if (options.expected !== undefined && options.expected !== digest) {
-        throw new GantryError('invalid', `unexpected commit digest ${digest}, expected ${options.expected}: failed precondition`);
+        throw new GantryError(
+          'invalid',
+          `unexpected commit digest ${digest}, expected ${options.expected}: failed precondition`,
+        );
       }
       options.lease?.digests.add(digest);
       if (this.has(digest)) {
@@ -153,7 +160,10 @@ export class Content {
   }
 }
 
-async function writeWhole(file: { write(bytes: Uint8Array, offset: number): Promise<{ bytesWritten: number }> }, chunk: Uint8Array): Promise<void> {
+async function writeWhole(
+  file: { write(bytes: Uint8Array, offset: number): Promise<{ bytesWritten: number }> },
+  chunk: Uint8Array,
+): Promise<void> {
   let offset = 0;
   while (offset < chunk.length) offset += (await file.write(chunk, offset)).bytesWritten;
 }

@@ -60,7 +60,8 @@ export function parseImageConfig(bytes: Buffer): ImageConfig {
 /** Refuses a run-time part whose fields have other types than the code relies on. */
 function checkRunConfig(config: unknown): void {
   if (!record(config)) return;
-  const wrong = (field: string): GantryError => new GantryError('invalid', `invalid image JSON: config.${field} has the wrong type`);
+  const wrong = (field: string): GantryError =>
+    new GantryError('invalid', `invalid image JSON: config.${field} has the wrong type`);
   for (const field of ['Env', 'Cmd', 'Entrypoint', 'Shell', 'OnBuild']) {
     const list = config[field];
     if (list === undefined || list === null) continue;
@@ -112,14 +113,20 @@ export function encodeImageConfig(parts: NewImageConfig): Buffer {
 
 /** Go's JSON: as JSON.stringify, with `<`, `>`, `&` and the two line separators escaped. */
 export function goJson(value: unknown): string {
-  return JSON.stringify(value).replace(/[<>&\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** The run-time part with Go's field order and docker's always-present fields. */
 export function orderRunConfig(config: ImageRunConfig): Record<string, unknown> {
   const sorted = <T>(map: Readonly<Record<string, T>> | null | undefined): Record<string, T> | null =>
-    map === null || map === undefined ? null : Object.fromEntries(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const some = (map: object | null | undefined): boolean => map !== null && map !== undefined && Object.keys(map).length > 0;
+    map === null || map === undefined
+      ? null
+      : Object.fromEntries(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const some = (map: object | null | undefined): boolean =>
+    map !== null && map !== undefined && Object.keys(map).length > 0;
   return {
     Hostname: config['Hostname'] ?? '',
     Domainname: config['Domainname'] ?? '',

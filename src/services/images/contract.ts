@@ -37,7 +37,14 @@ export interface ImageRunConfig {
   readonly Shell?: readonly string[] | null;
   readonly ArgsEscaped?: boolean;
   readonly OnBuild?: readonly string[] | null;
-  readonly Healthcheck?: { Test?: string[]; Interval?: number; Timeout?: number; StartPeriod?: number; StartInterval?: number; Retries?: number };
+  readonly Healthcheck?: {
+    Test?: string[];
+    Interval?: number;
+    Timeout?: number;
+    StartPeriod?: number;
+    StartInterval?: number;
+    Retries?: number;
+  };
   readonly [field: string]: unknown;
 }
 

@@ -381,7 +381,10 @@ export class ImageStore implements Images {
   }
 
   layerBlob(diffId: Digest): LayerBlob | undefined {
-    const row = this.#database.get('SELECT digest, compression, size_bytes, tar_size_bytes FROM image_layer_blobs WHERE diff_id = ?', diffId);
+    const row = this.#database.get(
+      'SELECT digest, compression, size_bytes, tar_size_bytes FROM image_layer_blobs WHERE diff_id = ?',
+      diffId,
+    );
     if (row === undefined) return undefined;
     return {
       digest: parseDigest(String(row['digest'])),
@@ -412,23 +415,31 @@ export class ImageStore implements Images {
   }
 
   manifests(image: Digest): { digest: Digest; mediaType: string; bytes: Buffer }[] {
-    return this.#database.all('SELECT digest, media_type, bytes FROM image_manifests WHERE image = ?', image).map((row) => ({
-      digest: String(row['digest']) as Digest,
-      mediaType: String(row['media_type']),
-      bytes: Buffer.from(row['bytes'] as Uint8Array),
-    }));
+    return this.#database
+      .all('SELECT digest, media_type, bytes FROM image_manifests WHERE image = ?', image)
+      .map((row) => ({
+        digest: String(row['digest']) as Digest,
+        mediaType: String(row['media_type']),
+        bytes: Buffer.from(row['bytes'] as Uint8Array),
+      }));
   }
 }
 
 const DECOMPRESS_CHUNK_BYTES = 256 * 1024;
 
 /** Undoes the compression a layer is stored with. */
-export async function* decompressLayer(source: AsyncIterable<Buffer>, compression: LayerCompression): AsyncGenerator<Buffer> {
+export async function* decompressLayer(
+  source: AsyncIterable<Buffer>,
+  compression: LayerCompression,
+): AsyncGenerator<Buffer> {
   if (compression === 'none') {
     yield* source;
     return;
   }
-  const stream = compression === 'gzip' ? createGunzip({ chunkSize: DECOMPRESS_CHUNK_BYTES }) : createZstdDecompress({ chunkSize: DECOMPRESS_CHUNK_BYTES });
+  const stream =
+    compression === 'gzip'
+      ? createGunzip({ chunkSize: DECOMPRESS_CHUNK_BYTES })
+      : createZstdDecompress({ chunkSize: DECOMPRESS_CHUNK_BYTES });
   const { pipeline } = await import('node:stream/promises');
   const piped = pipeline(source, stream);
   piped.catch(() => {});

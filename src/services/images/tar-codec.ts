@@ -53,7 +53,10 @@ export interface TarPiece {
 }
 
 /** Writes pieces as one archive; a content of another length than announced is an error. */
-export async function* writeArchive(codec: TarCodec, pieces: Iterable<TarPiece> | AsyncIterable<TarPiece>): AsyncGenerator<Buffer> {
+export async function* writeArchive(
+  codec: TarCodec,
+  pieces: Iterable<TarPiece> | AsyncIterable<TarPiece>,
+): AsyncGenerator<Buffer> {
   for await (const { entry, content } of pieces) {
     yield codec.header(entry);
     if (content === undefined) continue;
@@ -62,7 +65,8 @@ export async function* writeArchive(codec: TarCodec, pieces: Iterable<TarPiece> 
       written += chunk.length;
       yield chunk;
     }
-    if (written !== entry.sizeBytes) throw new Error(`archive/tar: ${entry.path} has ${written} bytes instead of ${entry.sizeBytes}`);
+    if (written !== entry.sizeBytes)
+      throw new Error(`archive/tar: ${entry.path} has ${written} bytes instead of ${entry.sizeBytes}`);
     const padding = tarPadding(written);
     if (padding.length > 0) yield padding;
   }

@@ -24,9 +24,19 @@ function json<T>(query: Query, name: string, empty: T): T {
   }
 }
 
-function stringMap<V extends string | null>(value: Readonly<Record<string, V>>, name: string): Readonly<Record<string, V>> {
-  if (typeof value !== 'object' || Array.isArray(value) || !Object.values(value).every((entry) => entry === null || typeof entry === 'string')) {
-    throw new GantryError('invalid', `error reading ${name}: json: cannot unmarshal into Go value of type map[string]string`);
+function stringMap<V extends string | null>(
+  value: Readonly<Record<string, V>>,
+  name: string,
+): Readonly<Record<string, V>> {
+  if (
+    typeof value !== 'object' ||
+    Array.isArray(value) ||
+    !Object.values(value).every((entry) => entry === null || typeof entry === 'string')
+  ) {
+    throw new GantryError(
+      'invalid',
+      `error reading ${name}: json: cannot unmarshal into Go value of type map[string]string`,
+    );
   }
   return value;
 }
@@ -64,7 +74,8 @@ function resources(query: Query): BuildOptions['resources'] {
 async function withDockerfile(tree: EntryTree, written: string): Promise<{ dockerfile: string; files: EntryTree }> {
   const path = cleanRelative(written === '' ? 'Dockerfile' : written);
   const file = tree.get(path) ?? (written === '' ? tree.get('dockerfile') : undefined);
-  if (file === undefined || file.entry.type !== 'file') throw new GantryError('system', `Cannot locate specified Dockerfile: ${path}`);
+  if (file === undefined || file.entry.type !== 'file')
+    throw new GantryError('system', `Cannot locate specified Dockerfile: ${path}`);
   if (file.entry.sizeBytes === 0) throw new GantryError('invalid', `the Dockerfile (${path}) cannot be empty`);
   const ignore = tree.get(`${path}.dockerignore`) ?? tree.get('.dockerignore');
   const files = ignore === undefined ? tree : applyIgnore(tree, await readText(ignore, DOCKERFILE_LIMIT_BYTES));
@@ -76,11 +87,13 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
   const build: Handler = async (context) => {
     const { query } = context;
     const version = query.text('version');
-    if (version === '2') throw new GantryError('notImplemented', 'BuildKit is not implemented yet; build with DOCKER_BUILDKIT=0');
+    if (version === '2')
+      throw new GantryError('notImplemented', 'BuildKit is not implemented yet; build with DOCKER_BUILDKIT=0');
     if (version !== '' && version !== '1') throw new GantryError('invalid', `invalid version "${version}"`);
     if (query.flag('squash')) throw new GantryError('invalid', 'squash is only supported with experimental mode');
     for (const name of ['remote', 'outputs']) {
-      if (query.text(name) !== '') throw new GantryError('notImplemented', `ImageBuild with ${name} is not implemented yet`);
+      if (query.text(name) !== '')
+        throw new GantryError('notImplemented', `ImageBuild with ${name} is not implemented yet`);
     }
     if (query.flag('pull')) throw new GantryError('notImplemented', 'ImageBuild with pull is not implemented yet');
     const platform = query.text('platform') === '' ? undefined : parsePlatform(query.text('platform'));
@@ -100,7 +113,11 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
       const { images, tar } = dependencies;
       using lease = images.content.lease();
       try {
-        const tree = await readContext(context.request as AsyncIterable<Buffer>, { content: images.content, tar, lease }, context.signal);
+        const tree = await readContext(
+          context.request as AsyncIterable<Buffer>,
+          { content: images.content, tar, lease },
+          context.signal,
+        );
         const parts = await withDockerfile(tree, query.text('dockerfile'));
         await buildImage({ ...dependencies, write }, { ...options, ...parts }, context.signal);
       } finally {

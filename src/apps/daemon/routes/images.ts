@@ -28,7 +28,11 @@ export interface CommitRouteDependencies {
   readonly images: ImageStore;
   readonly emit: EmitEvent;
   /** Finds the container and runs `work`, paused meanwhile when `pause` is set; emits its commit event. */
-  readonly withContainer: <T extends { id: string }>(name: string, pause: boolean, work: (container: CommittedContainer) => Promise<T>) => Promise<T>;
+  readonly withContainer: <T extends { id: string }>(
+    name: string,
+    pause: boolean,
+    work: (container: CommittedContainer) => Promise<T>,
+  ) => Promise<T>;
 }
 
 /** The `platform` parameter: JSON object, or `os/arch/variant` on create. */
@@ -47,13 +51,23 @@ function decodePlatform(text: string): Platform {
   } catch (error) {
     throw new GantryError('invalid', `failed to parse platform: ${errorMessage(error)}`, { cause: error });
   }
-  if (typeof value?.os !== 'string' || typeof value.architecture !== 'string' || value.os === '' || value.architecture === '') {
+  if (
+    typeof value?.os !== 'string' ||
+    typeof value.architecture !== 'string' ||
+    value.os === '' ||
+    value.architecture === ''
+  ) {
     throw new GantryError('invalid', 'both OS and Architecture must be provided');
   }
-  return { os: value.os, architecture: value.architecture, ...(typeof value.variant === 'string' ? { variant: value.variant } : {}) };
+  return {
+    os: value.os,
+    architecture: value.architecture,
+    ...(typeof value.variant === 'string' ? { variant: value.variant } : {}),
+  };
 }
 
-const optionalPlatform = (platform: Platform | undefined): { platform?: Platform } => (platform === undefined ? {} : { platform });
+const optionalPlatform = (platform: Platform | undefined): { platform?: Platform } =>
+  platform === undefined ? {} : { platform };
 
 /** Runs a use-case whose errors go into the stream once output has begun, as dockerd does. */
 export async function streaming(context: RouteContext, work: (write: WriteProgress) => Promise<void>): Promise<void> {
@@ -131,7 +145,12 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
       throw new GantryError('invalid', 'conflicting options: manifests and platform options cannot both be set');
     }
     const platform = version.atLeast(49) ? jsonPlatform(context) : undefined;
-    context.json(inspectImage(images, params['name'] ?? '', { ...optionalPlatform(platform), atLeast: (minor) => version.atLeast(minor) }));
+    context.json(
+      inspectImage(images, params['name'] ?? '', {
+        ...optionalPlatform(platform),
+        atLeast: (minor) => version.atLeast(minor),
+      }),
+    );
   };
   const remove: Handler = async (context) => {
     const { query, params, version } = context;
@@ -150,7 +169,9 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   const load: Handler = async (context) => {
     const platform = context.version.atLeast(48) ? jsonPlatform(context) : undefined;
     const quiet = context.query.flag('quiet', true);
-    await streaming(context, (write) => loadImages({ images, tar, emit }, body(context), { quiet, write, ...optionalPlatform(platform) }, context.signal));
+    await streaming(context, (write) =>
+      loadImages({ images, tar, emit }, body(context), { quiet, write, ...optionalPlatform(platform) }, context.signal),
+    );
   };
   const bootstrap: Handler = async (context) => {
     await streaming(context, async (write) => {
@@ -163,12 +184,29 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
     { method: 'GET', path: '/images/search', handler: notBuilt('ImageSearch') },
     { method: 'GET', path: '/images/get', handler: (context) => save(context, context.query.all('names')) },
     { method: 'POST', path: '/images/load', handler: load },
-    { method: 'POST', path: '/images/prune', handler: async (context) => context.json(await pruneImages(removal, context.query.filters(PRUNE_FILTERS), context.signal)), since: 25 },
-    { method: 'GET', path: '/images/{name:.*}/get', handler: (context) => save(context, [context.params['name'] ?? '']) },
+    {
+      method: 'POST',
+      path: '/images/prune',
+      handler: async (context) =>
+        context.json(await pruneImages(removal, context.query.filters(PRUNE_FILTERS), context.signal)),
+      since: 25,
+    },
+    {
+      method: 'GET',
+      path: '/images/{name:.*}/get',
+      handler: (context) => save(context, [context.params['name'] ?? '']),
+    },
     {
       method: 'GET',
       path: '/images/{name:.*}/history',
-      handler: (context) => context.json(imageHistory(images, context.params['name'] ?? '', context.version.atLeast(48) ? jsonPlatform(context) : undefined)),
+      handler: (context) =>
+        context.json(
+          imageHistory(
+            images,
+            context.params['name'] ?? '',
+            context.version.atLeast(48) ? jsonPlatform(context) : undefined,
+          ),
+        ),
     },
     { method: 'GET', path: '/images/{name:.*}/json', handler: inspect },
     { method: 'POST', path: '/images/{name:.*}/push', handler: notBuilt('ImagePush') },
@@ -176,7 +214,11 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
       method: 'POST',
       path: '/images/{name:.*}/tag',
       handler: (context) => {
-        tagImage(images, context.params['name'] ?? '', { repository: context.query.text('repo'), tag: context.query.text('tag'), emit });
+        tagImage(images, context.params['name'] ?? '', {
+          repository: context.query.text('repo'),
+          tag: context.query.text('tag'),
+          emit,
+        });
         context.empty(201);
       },
     },
