@@ -31,4 +31,12 @@ export interface TarEntry {
 export interface TarReadEntry {
   readonly entry: TarEntry;
   readonly content: AsyncIterable<Buffer>;
+  /** For sparse files: where the data lies and that data alone. Consume this or `content`, not both. */
+  readonly sparse?: { readonly fragments: readonly TarFragment[]; readonly data: AsyncIterable<Buffer> };
+}
+
+/** A piece of a sparse file that is not a hole. */
+export interface TarFragment {
+  readonly offset: number;
+  readonly length: number;
 }
