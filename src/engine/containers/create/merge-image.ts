@@ -3,13 +3,13 @@ import type { ImageRunConfig } from '#services/images/contract.ts';
 import { GantryError } from '#types/errors.ts';
 import type { ContainerConfig } from '#wire/engine.ts';
 
-type Keys = Record<string, Record<string, unknown>>;
+type Keys = Record<string, Record<string, never>>;
 
 /** Merges; throws `no command specified` when there is nothing to run. */
 export function mergeImage(config: ContainerConfig, image: ImageRunConfig | undefined): ContainerConfig {
   const merged = image === undefined ? { ...config } : merge(config, image);
   // Compat: --entrypoint "" arrives as [""] and means none.
-  if (merged.Entrypoint?.length === 1 && merged.Entrypoint[0] === '') merged.Entrypoint = null;
+  if (merged.Entrypoint?.length === 1 && merged.Entrypoint[0] === '') delete merged.Entrypoint;
   if ((merged.Entrypoint ?? []).length === 0 && (merged.Cmd ?? []).length === 0) {
     throw new GantryError('invalid', 'no command specified');
   }
@@ -29,16 +29,16 @@ function merge(config: ContainerConfig, image: ImageRunConfig): ContainerConfig 
     Env: mergeEnvironment(config.Env ?? [], image.Env ?? []),
     Labels: { ...image.Labels, ...config.Labels },
     WorkingDir: config.WorkingDir || (image.WorkingDir ?? ''),
-    Volumes: (union(config.Volumes, image.Volumes as Keys | null | undefined) ?? null) as Keys | null,
-    ...(image.OnBuild == null ? {} : { OnBuild: [...(config.OnBuild ?? [])].length > 0 ? (config.OnBuild ?? null) : null }),
   };
+  const volumes = union(config.Volumes, image.Volumes as Keys | null | undefined);
+  if (volumes !== undefined) merged.Volumes = volumes;
   const ports = union(config.ExposedPorts, image.ExposedPorts as Keys | null | undefined);
   if (ports !== undefined) merged.ExposedPorts = ports;
   const stopSignal = config.StopSignal || image.StopSignal;
   if (stopSignal) merged.StopSignal = stopSignal;
   if (entrypoint.length === 0) {
-    if ((config.Cmd ?? []).length === 0) merged.Cmd = image.Cmd == null ? null : [...image.Cmd];
-    if (config.Entrypoint == null) merged.Entrypoint = image.Entrypoint == null ? null : [...image.Entrypoint];
+    if ((config.Cmd ?? []).length === 0 && image.Cmd != null) merged.Cmd = [...image.Cmd];
+    if (config.Entrypoint == null && image.Entrypoint != null) merged.Entrypoint = [...image.Entrypoint];
   }
   const health = image.Healthcheck;
   if (health !== undefined && health !== null) {
