@@ -60,7 +60,7 @@ export async function versionCommand(session: Session): Promise<number> {
   let server: Json | null = null;
   let failure: ApiError | undefined;
   try {
-    server = await api.json('GET', '/version');
+    server = await api.serverVersion();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     failure = error;
