@@ -3,8 +3,8 @@
  * Everything but the parser is imported when it is needed, because start-up time is part of the interface.
  */
 import { type CommandSpec, findCommand } from './args/command-table.ts';
-import { ParsedFlags, parseFlags } from './args/parse-flags.ts';
-import { ExitError, arityError } from './args/usage-error.ts';
+import { type ParsedFlags, parseFlags } from './args/parse-flags.ts';
+import { arityError, ExitError } from './args/usage-error.ts';
 import type { Session } from './session.ts';
 
 /** The version this CLI reports. */
@@ -21,12 +21,19 @@ async function help(command: CommandSpec): Promise<number> {
 }
 
 function unknownCommand(group: CommandSpec, word: string): ExitError {
-  if (group.path === '') return new ExitError(1, `gantry: unknown command: gantry ${word}\n\nRun 'gantry --help' for more information\n`);
-  return new ExitError(1, `gantry: unknown command: gantry ${group.path} ${word}\n\nUsage:  gantry ${group.path}\n\nRun 'gantry ${group.path} --help' for more information\n`);
+  if (group.path === '')
+    return new ExitError(1, `gantry: unknown command: gantry ${word}\n\nRun 'gantry --help' for more information\n`);
+  return new ExitError(
+    1,
+    `gantry: unknown command: gantry ${group.path} ${word}\n\nUsage:  gantry ${group.path}\n\nRun 'gantry ${group.path} --help' for more information\n`,
+  );
 }
 
 /** Descends from the root to the command the words name. */
-function resolveCommand(root: CommandSpec, words: readonly string[]): { command: CommandSpec; rest: readonly string[] } {
+function resolveCommand(
+  root: CommandSpec,
+  words: readonly string[],
+): { command: CommandSpec; rest: readonly string[] } {
   let command = root;
   let rest = words;
   while (command.isGroup) {
@@ -105,7 +112,8 @@ export async function main(words: readonly string[]): Promise<number> {
     return await run(words);
   } catch (error) {
     if (error instanceof ExitError) {
-      if (error.message !== '') process.stderr.write(error.message.endsWith('\n') ? error.message : `${error.message}\n`);
+      if (error.message !== '')
+        process.stderr.write(error.message.endsWith('\n') ? error.message : `${error.message}\n`);
       return error.code;
     }
     const text = error instanceof Error ? error.message : String(error);

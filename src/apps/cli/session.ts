@@ -28,7 +28,11 @@ export type CommandHandler = (session: Session) => Promise<number>;
  * Runs `act` on each argument as docker does: the name is printed on success when `echo`, every failure is
  * reported and the exit code is then 1.
  */
-export async function forEachName(session: Session, names: readonly string[], act: (name: string) => Promise<string | undefined>): Promise<number> {
+export async function forEachName(
+  session: Session,
+  names: readonly string[],
+  act: (name: string) => Promise<string | undefined>,
+): Promise<number> {
   const failures: string[] = [];
   const settled = await Promise.allSettled(names.map(act));
   for (const result of settled) {

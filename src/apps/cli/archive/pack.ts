@@ -3,8 +3,8 @@
  * what was asked for.
  */
 import type { Stats } from 'node:fs';
-import { TAR_END, tarBlocks } from '#system/tar/writer.ts';
 import type { TarEntry, TarEntryType } from '#system/tar/contract.ts';
+import { TAR_END, tarBlocks } from '#system/tar/writer.ts';
 
 const fs = process.getBuiltinModule('node:fs');
 
@@ -54,12 +54,20 @@ async function* walk(path: string, name: string, relative: string, options: Pack
     const entry = entryOf(path, name, stats, options);
     if (entry === undefined) return;
     // Reading stops at the announced size, so a file that grows meanwhile does not break the archive.
-    const content = entry.type === 'file' && entry.sizeBytes > 0 ? (fs.createReadStream(path, { end: entry.sizeBytes - 1 }) as AsyncIterable<Buffer>) : [];
+    const content =
+      entry.type === 'file' && entry.sizeBytes > 0
+        ? (fs.createReadStream(path, { end: entry.sizeBytes - 1 }) as AsyncIterable<Buffer>)
+        : [];
     yield* tarBlocks(entry, content);
   }
   if (!isDirectory) return;
   for (const child of fs.readdirSync(path).sort()) {
-    yield* walk(`${path}/${child}`, name === '' ? child : `${name}/${child}`, relative === '' ? child : `${relative}/${child}`, options);
+    yield* walk(
+      `${path}/${child}`,
+      name === '' ? child : `${name}/${child}`,
+      relative === '' ? child : `${relative}/${child}`,
+      options,
+    );
   }
 }
 
@@ -98,7 +106,15 @@ export function ignoreRules(text: string): (path: string, isDirectory: boolean) 
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'))
-    .map((line) => ({ keeps: line.startsWith('!'), pattern: ignorePattern(process.getBuiltinModule('node:path').posix.normalize(line.replace(/^!/, '').trim()).replace(/^\/+|\/+$/g, '')) }));
+    .map((line) => ({
+      keeps: line.startsWith('!'),
+      pattern: ignorePattern(
+        process
+          .getBuiltinModule('node:path')
+          .posix.normalize(line.replace(/^!/, '').trim())
+          .replace(/^\/+|\/+$/g, ''),
+      ),
+    }));
   const hasExceptions = rules.some(({ keeps }) => keeps);
   return (path, isDirectory) => {
     const verdict = rules.findLast(({ pattern }) => pattern.test(path));

@@ -35,11 +35,19 @@ export interface CommandSpec {
 }
 
 /** Options must come before the first argument; what follows belongs to the container. */
-const STOPS_AT_FIRST_ARGUMENT = new Set(['container run', 'container create', 'container exec', 'container top', 'service create', 'plugin install']);
+const STOPS_AT_FIRST_ARGUMENT = new Set([
+  'container run',
+  'container create',
+  'container exec',
+  'container top',
+  'service create',
+  'plugin install',
+]);
 
 /** Usage lines that the table cannot express. */
 const USAGES: Readonly<Record<string, string>> = {
-  'container cp': 'container cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tgantry container cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH',
+  'container cp':
+    'container cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tgantry container cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH',
 };
 
 /** Arities that the usage line does not tell. */
@@ -85,7 +93,9 @@ function parseFlag(line: string): FlagSpec {
 function arityOf(name: string, usage: string): Arity {
   const known = ARITIES[name];
   if (known !== undefined) return known;
-  const words = usage.slice(name.length).trim().replace('[OPTIONS]', '').trim().split('\n')[0]?.replaceAll(' | ', '|').split(' ') ?? [];
+  const words =
+    usage.slice(name.length).trim().replace('[OPTIONS]', '').trim().split('\n')[0]?.replaceAll(' | ', '|').split(' ') ??
+    [];
   let min = 0;
   let max = 0;
   for (const word of words) {
@@ -137,7 +147,8 @@ export function childCommands(group: string): { name: string; purpose: string; s
   const found: { name: string; purpose: string; status: string }[] = [];
   const add = (path: string, name: string): void => {
     if (!path.startsWith(prefix) || path === group || path.slice(prefix.length).includes(' ')) return;
-    const [, , , status = '', purpose = ''] = (COMMANDS[name] ?? OWN_COMMANDS[name] ?? '').split('\n', 1)[0]?.split('\t') ?? [];
+    const [, , , status = '', purpose = ''] =
+      (COMMANDS[name] ?? OWN_COMMANDS[name] ?? '').split('\n', 1)[0]?.split('\t') ?? [];
     found.push({ name: path.slice(prefix.length), purpose, status });
   };
   for (const name of [...Object.keys(COMMANDS), ...Object.keys(OWN_COMMANDS)]) add(name, name);

@@ -6,7 +6,14 @@
 import type { ConfigFile } from '../config/endpoint.ts';
 import type { ParsedFlags } from './parse-flags.ts';
 import { planPorts } from './ports.ts';
-import { type Json, type NetworkOption, parseGpuRequest, parseMount, parseNetwork, parseUlimit } from './structured-values.ts';
+import {
+  type Json,
+  type NetworkOption,
+  parseGpuRequest,
+  parseMount,
+  parseNetwork,
+  parseUlimit,
+} from './structured-values.ts';
 
 const fs = process.getBuiltinModule('node:fs');
 
@@ -30,7 +37,10 @@ function readKeyFile(path: string, what: 'env' | 'label'): string[] {
     const line = raw.trimStart();
     if (line === '' || line.startsWith('#')) continue;
     const [name = '', value] = line.split(/=(.*)/s);
-    if (name === '') throw new Error(`invalid ${what === 'env' ? 'environment file' : 'label file'} (${path}): no variable name on line '${line}'`);
+    if (name === '')
+      throw new Error(
+        `invalid ${what === 'env' ? 'environment file' : 'label file'} (${path}): no variable name on line '${line}'`,
+      );
     if (/\s/.test(name)) throw new Error(`invalid env file (${path}): variable '${name}' contains whitespaces`);
     if (value !== undefined) lines.push(`${name}=${value}`);
     else if (what === 'label') lines.push(name);
@@ -52,13 +62,21 @@ export function readEnvironment(flags: ParsedFlags): string[] {
 
 /** `KEY=VALUE` texts as an object. */
 export function keyValues(entries: readonly string[]): Record<string, string> {
-  return Object.fromEntries(entries.map((entry) => entry.split(/=(.*)/s)).map(([key = '', value = '']) => [key, value]));
+  return Object.fromEntries(
+    entries.map((entry) => entry.split(/=(.*)/s)).map(([key = '', value = '']) => [key, value]),
+  );
 }
 
 function proxyEnvironment(config: ConfigFile, host: string, environment: readonly string[]): string[] {
   const proxies = config.proxies?.[host] ?? config.proxies?.['default'];
   if (proxies === undefined) return [];
-  const names: Readonly<Record<string, string>> = { httpProxy: 'HTTP_PROXY', httpsProxy: 'HTTPS_PROXY', noProxy: 'NO_PROXY', ftpProxy: 'FTP_PROXY', allProxy: 'ALL_PROXY' };
+  const names: Readonly<Record<string, string>> = {
+    httpProxy: 'HTTP_PROXY',
+    httpsProxy: 'HTTPS_PROXY',
+    noProxy: 'NO_PROXY',
+    ftpProxy: 'FTP_PROXY',
+    allProxy: 'ALL_PROXY',
+  };
   const given = new Set(environment.map((entry) => entry.split('=')[0]));
   const added: string[] = [];
   for (const [key, name] of Object.entries(names)) {
@@ -95,8 +113,9 @@ export function restartPolicy(text: string): Json {
   if (text === '') return { Name: 'no', MaximumRetryCount: 0 };
   const [name = '', count, ...more] = text.split(':');
   if (name === '') throw new Error('invalid restart policy format: no policy provided before colon');
-  if (more.length > 0) throw new Error("invalid restart policy format: maximum retry count must be an integer");
-  if (count !== undefined && !/^[+-]?\d+$/.test(count)) throw new Error('invalid restart policy format: maximum retry count must be an integer');
+  if (more.length > 0) throw new Error('invalid restart policy format: maximum retry count must be an integer');
+  if (count !== undefined && !/^[+-]?\d+$/.test(count))
+    throw new Error('invalid restart policy format: maximum retry count must be an integer');
   return { Name: name, MaximumRetryCount: Number(count ?? 0) };
 }
 
@@ -109,13 +128,16 @@ function securityOptions(values: readonly string[]): { options: string[]; unmask
       continue;
     }
     const [key = '', setting] = value.split(/[=:](.*)/s);
-    if (setting === undefined && value !== 'no-new-privileges') throw new Error(`invalid --security-opt: ${JSON.stringify(value)}`);
+    if (setting === undefined && value !== 'no-new-privileges')
+      throw new Error(`invalid --security-opt: ${JSON.stringify(value)}`);
     if (key === 'seccomp' && setting !== undefined && setting !== 'unconfined' && setting !== 'builtin') {
       try {
         options.push(`seccomp=${JSON.stringify(JSON.parse(fs.readFileSync(setting, 'utf8')))}`);
       } catch (error) {
         const code = (error as { code?: string }).code;
-        throw new Error(`opening seccomp profile (${setting}) failed: ${code === 'ENOENT' ? `open ${setting}: no such file or directory` : (error as Error).message}`);
+        throw new Error(
+          `opening seccomp profile (${setting}) failed: ${code === 'ENOENT' ? `open ${setting}: no such file or directory` : (error as Error).message}`,
+        );
       }
     } else options.push(value);
   }
@@ -143,7 +165,9 @@ function parseDevice(text: string): Json {
 function bindOf(volume: string): string {
   const [source = '', ...rest] = volume.split(':');
   if (rest.length === 0 || !/^[.~]/.test(source)) return volume;
-  const absolute = process.getBuiltinModule('node:path').resolve(source.replace(/^~(?=\/|$)/, process.env['HOME'] ?? '~'));
+  const absolute = process
+    .getBuiltinModule('node:path')
+    .resolve(source.replace(/^~(?=\/|$)/, process.env['HOME'] ?? '~'));
   return [absolute, ...rest].join(':');
 }
 
@@ -155,7 +179,8 @@ function deviceSetting(text: string, value: (amount: string) => number, key: 'Ra
 
 async function deviceLimits(flags: ParsedFlags): Promise<Json> {
   const { ramInBytes } = await import('../text/go-text.ts');
-  const rates = (flag: string, value: (amount: string) => number): Json[] => flags.list(flag).map((text) => deviceSetting(text, value, 'Rate'));
+  const rates = (flag: string, value: (amount: string) => number): Json[] =>
+    flags.list(flag).map((text) => deviceSetting(text, value, 'Rate'));
   return {
     BlkioWeightDevice: flags.list('blkio-weight-device').map((text) => deviceSetting(text, Number, 'Weight')),
     BlkioDeviceReadBps: rates('device-read-bps', ramInBytes),
@@ -198,11 +223,17 @@ function networkSettings(flags: ParsedFlags): { mode: string; config: Json } {
   const endpoints: Json = {};
   for (const network of all) {
     const builtIn = USER_DEFINED_ONLY.has(network.target) || network.target.startsWith('container:');
-    if (builtIn && network.aliases.length > 0) throw new Error('network-scoped aliases are only supported for user-defined networks');
-    if (builtIn && (network.ipv4 !== '' || network.ipv6 !== '') && !(network.target === 'default' || network.target === 'bridge')) {
+    if (builtIn && network.aliases.length > 0)
+      throw new Error('network-scoped aliases are only supported for user-defined networks');
+    if (
+      builtIn &&
+      (network.ipv4 !== '' || network.ipv6 !== '') &&
+      !(network.target === 'default' || network.target === 'bridge')
+    ) {
       throw new Error('conflicting options: cannot attach both user-defined and non-user-defined network-modes');
     }
-    if (endpoints[network.target] !== undefined) throw new Error(`network "${network.target}" is specified multiple times`);
+    if (endpoints[network.target] !== undefined)
+      throw new Error(`network "${network.target}" is specified multiple times`);
     endpoints[network.target] = endpointOf(network, builtIn ? [] : [...network.links, ...flags.list('link')]);
   }
   return { mode: first.target, config: { EndpointsConfig: endpoints } };
@@ -211,7 +242,9 @@ function networkSettings(flags: ParsedFlags): { mode: string; config: Json } {
 function endpointOf(network: NetworkOption, links: readonly string[]): Json {
   const hasIpam = network.ipv4 !== '' || network.ipv6 !== '' || network.linkLocalIps.length > 0;
   return {
-    IPAMConfig: hasIpam ? { IPv4Address: network.ipv4, IPv6Address: network.ipv6, LinkLocalIPs: network.linkLocalIps } : null,
+    IPAMConfig: hasIpam
+      ? { IPv4Address: network.ipv4, IPv6Address: network.ipv6, LinkLocalIPs: network.linkLocalIps }
+      : null,
     Links: links.length > 0 ? links : null,
     Aliases: network.aliases.length > 0 ? network.aliases : null,
     MacAddress: network.mac,
@@ -228,12 +261,17 @@ function entryPoint(flags: ParsedFlags): readonly string[] | null {
 
 function attachments(flags: ParsedFlags, name: string): { stdin: boolean; stdout: boolean; stderr: boolean } {
   const given = flags.list('attach').map((stream) => stream.toLowerCase());
-  if (given.length > 0) return { stdin: given.includes('stdin'), stdout: given.includes('stdout'), stderr: given.includes('stderr') };
+  if (given.length > 0)
+    return { stdin: given.includes('stdin'), stdout: given.includes('stdout'), stderr: given.includes('stderr') };
   const foreground = name !== 'run' || !flags.bool('detach');
   return { stdin: foreground && flags.bool('interactive'), stdout: foreground, stderr: foreground };
 }
 
-function containerConfig(flags: ParsedFlags, image: string, options: { args: readonly string[]; config: ConfigFile; verb: string; host: string; exposed: Json }): Json {
+function containerConfig(
+  flags: ParsedFlags,
+  image: string,
+  options: { args: readonly string[]; config: ConfigFile; verb: string; host: string; exposed: Json },
+): Json {
   const attach = attachments(flags, options.verb);
   const environment = readEnvironment(flags);
   const labels = [...flags.list('label-file').flatMap((path) => readKeyFile(path, 'label')), ...flags.list('label')];
@@ -254,7 +292,12 @@ function containerConfig(flags: ParsedFlags, image: string, options: { args: rea
     Cmd: options.args.length > 0 ? options.args : null,
     ...(health === undefined ? {} : { Healthcheck: health }),
     Image: image,
-    Volumes: Object.fromEntries(flags.list('volume').filter((volume) => !volume.includes(':')).map((volume) => [volume, {}])),
+    Volumes: Object.fromEntries(
+      flags
+        .list('volume')
+        .filter((volume) => !volume.includes(':'))
+        .map((volume) => [volume, {}]),
+    ),
     WorkingDir: flags.text('workdir'),
     Entrypoint: entryPoint(flags),
     Labels: keyValues(labels),
@@ -265,27 +308,44 @@ function containerConfig(flags: ParsedFlags, image: string, options: { args: rea
 
 function checkModes(flags: ParsedFlags): void {
   const swappiness = flags.number('memory-swappiness', -1);
-  if (swappiness !== -1 && (swappiness < 0 || swappiness > 100)) throw new Error(`invalid value: ${swappiness}. Valid memory swappiness range is 0-100`);
-  for (const [flag, text] of [['pid', 'PID'], ['uts', 'UTS'], ['userns', 'USER'], ['cgroupns', 'CGROUP']] as const) {
+  if (swappiness !== -1 && (swappiness < 0 || swappiness > 100))
+    throw new Error(`invalid value: ${swappiness}. Valid memory swappiness range is 0-100`);
+  for (const [flag, text] of [
+    ['pid', 'PID'],
+    ['uts', 'UTS'],
+    ['userns', 'USER'],
+    ['cgroupns', 'CGROUP'],
+  ] as const) {
     const value = flags.text(flag);
-    const allowed = value === '' || value === 'host' || (flag === 'pid' && /^container:.+/.test(value)) || (flag === 'cgroupns' && value === 'private');
+    const allowed =
+      value === '' ||
+      value === 'host' ||
+      (flag === 'pid' && /^container:.+/.test(value)) ||
+      (flag === 'cgroupns' && value === 'private');
     if (!allowed) throw new Error(`--${flag}: invalid ${text} mode`);
   }
 }
 
 /** The create request for parsed flags; throws Errors with docker's texts. */
-export async function containerOptions(flags: ParsedFlags, context: { args: readonly string[]; config: ConfigFile; verb: 'run' | 'create'; host: string }): Promise<ContainerOptions> {
+export async function containerOptions(
+  flags: ParsedFlags,
+  context: { args: readonly string[]; config: ConfigFile; verb: 'run' | 'create'; host: string },
+): Promise<ContainerOptions> {
   const [image = '', ...args] = context.args;
   checkModes(flags);
   const ports = planPorts(flags.list('publish'), flags.list('expose'));
   const security = securityOptions(flags.list('security-opt'));
   const policy = restartPolicy(flags.text('restart'));
   const config = containerConfig(flags, image, { ...context, args, exposed: ports.exposed });
-  if (flags.bool('rm') && !['no', ''].includes(String(policy['Name']))) throw new Error('conflicting options: cannot specify both --restart and --rm');
+  if (flags.bool('rm') && !['no', ''].includes(String(policy['Name'])))
+    throw new Error('conflicting options: cannot specify both --restart and --rm');
   const network = networkSettings(flags);
   const cidfile = flags.text('cidfile');
   const hostConfig: Json = {
-    Binds: flags.list('volume').filter((volume) => volume.includes(':')).map(bindOf),
+    Binds: flags
+      .list('volume')
+      .filter((volume) => volume.includes(':'))
+      .map(bindOf),
     ContainerIDFile: cidfile,
     LogConfig: { Type: flags.text('log-driver'), Config: keyValues(flags.list('log-opt')) },
     NetworkMode: network.mode,
@@ -321,14 +381,22 @@ export async function containerOptions(flags: ParsedFlags, context: { args: read
     ...resourceLimits(flags),
     CgroupParent: flags.text('cgroup-parent'),
     ...(await deviceLimits(flags)),
-    Devices: flags.list('device').filter((device) => !/^[^/]+\/.+=/.test(device)).map(parseDevice),
+    Devices: flags
+      .list('device')
+      .filter((device) => !/^[^/]+\/.+=/.test(device))
+      .map(parseDevice),
     DeviceCgroupRules: flags.list('device-cgroup-rule'),
     DeviceRequests: deviceRequests(flags),
     MemorySwappiness: flags.number('memory-swappiness', -1),
     OomKillDisable: flags.bool('oom-kill-disable'),
     Ulimits: flags.list('ulimit').map(parseUlimit),
     StorageOpt: keyValues(flags.list('storage-opt')),
-    Tmpfs: Object.fromEntries(flags.list('tmpfs').map((entry) => entry.split(/:(.*)/s)).map(([path = '', options = '']) => [path, options])),
+    Tmpfs: Object.fromEntries(
+      flags
+        .list('tmpfs')
+        .map((entry) => entry.split(/:(.*)/s))
+        .map(([path = '', options = '']) => [path, options]),
+    ),
     Annotations: keyValues(flags.list('annotation')),
     Mounts: flags.list('mount').map(parseMount),
     ...(flags.has('init') ? { Init: flags.bool('init') } : {}),

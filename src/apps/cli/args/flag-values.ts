@@ -3,9 +3,9 @@
  * An Error thrown here becomes `invalid argument "v" for "--flag" flag: …`.
  */
 import { goQuote, parseGoBool, parseGoDuration, parseGoInteger, ramInBytes } from '../text/go-text.ts';
-import { parseGpuRequest, parseMount, parseUlimit } from './structured-values.ts';
 import type { FlagSpec } from './command-table.ts';
 import type { FlagValue } from './parse-flags.ts';
+import { parseGpuRequest, parseMount, parseUlimit } from './structured-values.ts';
 
 const INTEGER_BITS: Readonly<Record<string, number>> = { int: 64, int64: 64 };
 const UNSIGNED_BITS: Readonly<Record<string, number>> = { uint: 64, uint64: 64, uint32: 32, uint16: 16 };
@@ -13,7 +13,8 @@ const UNSIGNED_BITS: Readonly<Record<string, number>> = { uint: 64, uint64: 64, 
 /** CPUs as billionths (docker's NanoCPUs option). */
 export function parseNanoCpus(text: string): number {
   const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:\/(\d+))?$/.exec(text);
-  if (match === null || `${match[2]}${match[3] ?? ''}` === '') throw new Error(`failed to parse ${text} as a rational number`);
+  if (match === null || `${match[2]}${match[3] ?? ''}` === '')
+    throw new Error(`failed to parse ${text} as a rational number`);
   const fraction = match[3] ?? '';
   if (match[4] !== undefined) {
     const nano = (Number(match[2]) * 1e9) / Number(match[4]);
@@ -21,7 +22,9 @@ export function parseNanoCpus(text: string): number {
     return match[1] === '-' ? -nano : nano;
   }
   if (fraction.slice(9).replace(/0+$/, '') !== '') throw new Error('value is too precise');
-  const nano = Number(BigInt(match[2] === '' ? 0 : (match[2] ?? 0)) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0')));
+  const nano = Number(
+    BigInt(match[2] === '' ? 0 : (match[2] ?? 0)) * 1_000_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0')),
+  );
   return match[1] === '-' ? -nano : nano;
 }
 
@@ -36,7 +39,8 @@ function checkAddHost(value: string): void {
 
 /** Whether the text is an IPv4 or IPv6 address. */
 export function isIp(text: string): boolean {
-  if (/^\d{1,3}(\.\d{1,3}){3}$/.test(text)) return text.split('.').every((part) => Number(part) < 256 && String(Number(part)) === part);
+  if (/^\d{1,3}(\.\d{1,3}){3}$/.test(text))
+    return text.split('.').every((part) => Number(part) < 256 && String(Number(part)) === part);
   return /^[0-9a-fA-F:]+(%.+)?$|^[0-9a-fA-F:]+:\d+\.\d+\.\d+\.\d+$/.test(text) && text.includes(':') && validV6(text);
 }
 
@@ -46,7 +50,10 @@ function validV6(text: string): boolean {
   if (halves.length > 2) return false;
   const groups = halves.flatMap((half) => (half === '' ? [] : half.split(':')));
   const size = groups.length + (groups.at(-1)?.includes('.') === true ? 1 : 0);
-  return groups.every((group) => /^[0-9a-fA-F]{1,4}$/.test(group) || group.includes('.')) && (halves.length === 2 ? size < 8 : size === 8);
+  return (
+    groups.every((group) => /^[0-9a-fA-F]{1,4}$/.test(group) || group.includes('.')) &&
+    (halves.length === 2 ? size < 8 : size === 8)
+  );
 }
 
 function checkLink(value: string): void {
@@ -66,7 +73,9 @@ function checkThrottle(value: string, rate: boolean): void {
       throw new Error(problem);
     }
   } else if (!/^\d+$/.test(amount)) {
-    throw new Error(`invalid rate for device: ${value}. The correct format is <device-path>:<number>. Number must be a positive integer`);
+    throw new Error(
+      `invalid rate for device: ${value}. The correct format is <device-path>:<number>. Number must be a positive integer`,
+    );
   }
 }
 
@@ -80,18 +89,21 @@ function checkWeight(value: string): void {
   if (amount === undefined || path === '') throw new Error(`bad format: ${value}`);
   if (!path.startsWith('/dev/')) throw new Error(`bad format for device path: ${value}`);
   const weight = /^\d+$/.test(amount) ? Number(amount) : -1;
-  if (weight < 0 || (weight > 0 && (weight < 10 || weight > 1000))) throw new Error(`invalid weight for device: ${value}`);
+  if (weight < 0 || (weight > 0 && (weight < 10 || weight > 1000)))
+    throw new Error(`invalid weight for device: ${value}`);
 }
 
 const LIST_CHECKS: Readonly<Record<string, (value: string) => void>> = {
   attach: (value) => {
-    if (!['stdin', 'stdout', 'stderr'].includes(value.toLowerCase())) throw new Error('valid streams are STDIN, STDOUT and STDERR');
+    if (!['stdin', 'stdout', 'stderr'].includes(value.toLowerCase()))
+      throw new Error('valid streams are STDIN, STDOUT and STDERR');
   },
   env: (value) => {
     if (value === '' || value.startsWith('=')) throw new Error(`invalid environment variable: ${value}`);
   },
   label: (value) => {
-    if (value === '' || value.startsWith('=')) throw new Error(value === '' ? 'invalid label: empty name' : `invalid label '${value}': empty name`);
+    if (value === '' || value.startsWith('='))
+      throw new Error(value === '' ? 'invalid label: empty name' : `invalid label '${value}': empty name`);
   },
   'add-host': checkAddHost,
   link: checkLink,
@@ -104,7 +116,8 @@ const LIST_CHECKS: Readonly<Record<string, (value: string) => void>> = {
   'device-read-iops': (value) => checkThrottle(value, false),
   'device-write-iops': (value) => checkThrottle(value, false),
   'device-cgroup-rule': (value) => {
-    if (!/^[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}$/.test(value)) throw new Error(`invalid device cgroup format '${value}'`);
+    if (!/^[acb] ([0-9]+|\*):([0-9]+|\*) [rwm]{1,3}$/.test(value))
+      throw new Error(`invalid device cgroup format '${value}'`);
   },
 };
 
@@ -118,7 +131,8 @@ export function parseValue(flag: FlagSpec, raw: string): FlagValue {
   const signed = INTEGER_BITS[flag.type];
   if (signed !== undefined) return parseGoInteger(raw, { func: 'ParseInt', min: -(2n ** 63n), max: 2n ** 63n - 1n });
   const unsigned = UNSIGNED_BITS[flag.type];
-  if (unsigned !== undefined) return parseGoInteger(raw, { func: 'ParseUint', min: 0n, max: 2n ** BigInt(unsigned) - 1n });
+  if (unsigned !== undefined)
+    return parseGoInteger(raw, { func: 'ParseUint', min: 0n, max: 2n ** BigInt(unsigned) - 1n });
   switch (flag.type) {
     case 'bool': {
       const value = parseGoBool(raw);
@@ -132,7 +146,8 @@ export function parseValue(flag: FlagSpec, raw: string): FlagValue {
     case 'duration':
       return parseGoDuration(raw);
     case 'float': {
-      if (raw.trim() === '' || Number.isNaN(Number(raw))) throw new Error(`strconv.ParseFloat: parsing ${goQuote(raw)}: invalid syntax`);
+      if (raw.trim() === '' || Number.isNaN(Number(raw)))
+        throw new Error(`strconv.ParseFloat: parsing ${goQuote(raw)}: invalid syntax`);
       return Number(raw);
     }
     case 'filter':

@@ -2,10 +2,22 @@
  * Help texts in the layout of cobra with docker's templates and pflag's wrapping. The sentences come from
  * the command table; the layout (columns, order, sections) is docker's.
  */
-import { type CommandSpec, type FlagSpec, childCommands } from './command-table.ts';
+import { type CommandSpec, childCommands, type FlagSpec } from './command-table.ts';
 
 const COMMON = ['run', 'exec', 'ps', 'build', 'pull', 'push', 'images', 'login', 'logout', 'search', 'version', 'info'];
-const MANAGEMENT = ['builder', 'checkpoint', 'container', 'context', 'image', 'manifest', 'network', 'plugin', 'system', 'trust', 'volume'];
+const MANAGEMENT = [
+  'builder',
+  'checkpoint',
+  'container',
+  'context',
+  'image',
+  'manifest',
+  'network',
+  'plugin',
+  'system',
+  'trust',
+  'volume',
+];
 const SWARM = ['config', 'node', 'secret', 'service', 'stack', 'swarm'];
 const NAME_PADDING = 11;
 const WRAP_SLOP = 5;
@@ -51,7 +63,13 @@ export function wrapText(indent: number, width: number, text: string): string {
   return out;
 }
 
-const TYPE_NAMES: Readonly<Record<string, string>> = { int64: 'int', uint64: 'uint', stringSlice: 'strings', bool: '', stringArray: 'stringArray' };
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  int64: 'int',
+  uint64: 'uint',
+  stringSlice: 'strings',
+  bool: '',
+  stringArray: 'stringArray',
+};
 
 function defaultText(flag: FlagSpec): string {
   if (['', '0', '0s', 'false', '<nil>'].includes(flag.initial)) return '';
@@ -60,14 +78,18 @@ function defaultText(flag: FlagSpec): string {
 
 /** The flag list, wrapped to the terminal's width. */
 export function flagUsages(flags: readonly FlagSpec[], width: number = DEFAULT_WIDTH): string {
-  const shown = flags.filter((flag) => !/hidden|deprecated|windows/.test(flag.status)).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const shown = flags
+    .filter((flag) => !/hidden|deprecated|windows/.test(flag.status))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
   const lines = shown.map((flag) => {
     const type = TYPE_NAMES[flag.type] ?? flag.type;
     const head = flag.short === '' ? `      --${flag.name}` : `  -${flag.short}, --${flag.name}`;
     return { head: type === '' ? head : `${head} ${type}`, text: capitalised(flag.purpose) + defaultText(flag) };
   });
   const longest = Math.max(0, ...lines.map((line) => line.head.length + 1));
-  return lines.map(({ head, text }) => `${head}${' '.repeat(longest - head.length + 2)}${wrapText(longest + 2, width - 1, text)}`).join('\n');
+  return lines
+    .map(({ head, text }) => `${head}${' '.repeat(longest - head.length + 2)}${wrapText(longest + 2, width - 1, text)}`)
+    .join('\n');
 }
 
 function commandList(names: readonly { name: string; purpose: string }[]): string {
@@ -84,10 +106,15 @@ export function commandHelp(command: CommandSpec, width: number = DEFAULT_WIDTH)
   if (topLevel && !command.isGroup) {
     parts.push(`Aliases:\n  ${[command.name, ...command.aliases].map((alias) => `gantry ${alias}`).join(', ')}`);
   }
-  const flags = flagUsages(command.flags.filter((flag) => flag.name !== 'help'), width);
+  const flags = flagUsages(
+    command.flags.filter((flag) => flag.name !== 'help'),
+    width,
+  );
   if (flags !== '') parts.push(`Options:\n${flags}`);
   if (command.isGroup) {
-    parts.push(`Commands:\n${commandList(childCommands(command.name).filter(({ status }) => !status.includes('hidden')))}`);
+    parts.push(
+      `Commands:\n${commandList(childCommands(command.name).filter(({ status }) => !status.includes('hidden')))}`,
+    );
     parts.push(`Run 'gantry ${command.path} COMMAND --help' for more information on a command.`);
   }
   return `${parts.join('\n\n')}\n`;
@@ -105,7 +132,10 @@ function rootHelp(command: CommandSpec, width: number): string {
     `Management Commands:\n${commandList(pick(MANAGEMENT))}`,
     `Swarm Commands:\n${commandList(pick(SWARM))}`,
     `Commands:\n${commandList(all.filter(({ name }) => !known.has(name) && name !== 'bake'))}`,
-    `Global Options:\n${flagUsages(command.flags.filter((flag) => flag.name !== 'help'), width)}`,
+    `Global Options:\n${flagUsages(
+      command.flags.filter((flag) => flag.name !== 'help'),
+      width,
+    )}`,
     "Run 'gantry COMMAND --help' for more information on a command.\n",
   ].join('\n\n');
 }

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findCommand } from './command-table.ts';
 import { parseFlags } from './parse-flags.ts';
-import { arityError, ExitError } from './usage-error.ts';
 import { planPorts } from './ports.ts';
 import { parseMount, parseUlimit } from './structured-values.ts';
+import { arityError, ExitError } from './usage-error.ts';
 
 function command(path: string): NonNullable<ReturnType<typeof findCommand>> {
   const found = findCommand(path);
@@ -23,7 +23,17 @@ function failure(path: string, words: string[]): ExitError {
 }
 
 test('grouped shorthands, attached values and repeated lists are read as pflag reads them', () => {
-  const flags = parseFlags(command('run'), ['-itd', '-eA=1', '-e', 'B=2', '--memory=64m', '--rm=false', 'img', '-x', '--rm']);
+  const flags = parseFlags(command('run'), [
+    '-itd',
+    '-eA=1',
+    '-e',
+    'B=2',
+    '--memory=64m',
+    '--rm=false',
+    'img',
+    '-x',
+    '--rm',
+  ]);
   assert.equal(flags.bool('interactive') && flags.bool('tty') && flags.bool('detach'), true);
   assert.deepEqual(flags.list('env'), ['A=1', 'B=2']);
   assert.equal(flags.number('memory'), 64 * 1024 * 1024);
@@ -40,7 +50,10 @@ test('options after arguments are read where docker allows it', () => {
 test('an unknown flag ends with 125 and the usage line of the command as typed', () => {
   const error = failure('run', ['--foo']);
   assert.equal(error.code, 125);
-  assert.equal(error.message, "unknown flag: --foo\n\nUsage:  gantry run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'gantry run --help' for more information\n");
+  assert.equal(
+    error.message,
+    "unknown flag: --foo\n\nUsage:  gantry run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'gantry run --help' for more information\n",
+  );
 });
 
 test('wrong values are reported with the texts of docker 28.2', () => {
@@ -52,17 +65,26 @@ test('wrong values are reported with the texts of docker 28.2', () => {
     [['--shm-size', 'x', 'b'], 'invalid argument "x" for "--shm-size" flag: invalid size: \'x\''],
     [['--cpus', 'abc', 'x'], 'invalid argument "abc" for "--cpus" flag: failed to parse abc as a rational number'],
     [['-d=xx', 'x'], 'invalid argument "xx" for "-d, --detach" flag: strconv.ParseBool: parsing "xx": invalid syntax'],
-    [['--pids-limit', 'x', 'b'], 'invalid argument "x" for "--pids-limit" flag: strconv.ParseInt: parsing "x": invalid syntax'],
+    [
+      ['--pids-limit', 'x', 'b'],
+      'invalid argument "x" for "--pids-limit" flag: strconv.ParseInt: parsing "x": invalid syntax',
+    ],
     [['--mount', 'type=foo', 'x'], 'invalid argument "type=foo" for "--mount" flag: target is required'],
     [['--ulimit', 'x', 'y'], 'invalid argument "x" for "--ulimit" flag: invalid ulimit argument: x'],
     [['--add-host', 'foo', 'b'], 'invalid argument "foo" for "--add-host" flag: bad format for add-host: "foo"'],
-    [['--gpus', 'x:y', 'b'], 'invalid argument "x:y" for "--gpus" flag: invalid count (x:y): value must be either "all" or an integer: invalid syntax'],
+    [
+      ['--gpus', 'x:y', 'b'],
+      'invalid argument "x:y" for "--gpus" flag: invalid count (x:y): value must be either "all" or an integer: invalid syntax',
+    ],
   ];
   for (const [words, text] of cases) assert.equal(failure('run', words).message.split('\n')[0], text);
 });
 
 test('argument counts are refused with docker words', () => {
-  assert.match(arityError(command('commit'), 0)?.message ?? '', /^gantry: 'gantry commit' requires at least 1 and at most 2 arguments\n/);
+  assert.match(
+    arityError(command('commit'), 0)?.message ?? '',
+    /^gantry: 'gantry commit' requires at least 1 and at most 2 arguments\n/,
+  );
   assert.match(arityError(command('ps'), 1)?.message ?? '', /^gantry: 'gantry ps' accepts no arguments\n/);
   assert.match(arityError(command('tag'), 1)?.message ?? '', /^gantry: 'gantry tag' requires 2 arguments\n/);
   assert.match(arityError(command('rm'), 0)?.message ?? '', /requires at least 1 argument\n[^]*See 'gantry rm --help'/);
@@ -80,7 +102,14 @@ test('published ports expand ranges and keep addresses', () => {
 });
 
 test('mounts and ulimits become API objects', () => {
-  assert.deepEqual(parseMount('type=bind,src=/a,dst=/b,ro'), { Type: 'bind', Source: '/a', Target: '/b', ReadOnly: true });
-  assert.throws(() => parseMount('type=bind,target=/b,volume-nocopy'), { message: "cannot mix 'volume-*' options with mount type 'bind'" });
+  assert.deepEqual(parseMount('type=bind,src=/a,dst=/b,ro'), {
+    Type: 'bind',
+    Source: '/a',
+    Target: '/b',
+    ReadOnly: true,
+  });
+  assert.throws(() => parseMount('type=bind,target=/b,volume-nocopy'), {
+    message: "cannot mix 'volume-*' options with mount type 'bind'",
+  });
   assert.deepEqual(parseUlimit('nofile=10:20'), { Name: 'nofile', Soft: 10, Hard: 20 });
 });

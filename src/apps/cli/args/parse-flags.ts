@@ -3,8 +3,8 @@
  * interspersed arguments. Values are checked while parsing, so the first wrong one is what is reported.
  */
 import { type CommandSpec, type FlagSpec, stopsAtFirstArgument } from './command-table.ts';
-import { ExitError, flagError } from './usage-error.ts';
 import { parseValue } from './flag-values.ts';
+import { ExitError, flagError } from './usage-error.ts';
 
 /** What a flag may hold after parsing. */
 export type FlagValue = string | number | boolean | readonly string[];

@@ -34,12 +34,14 @@ export function addPublished(plan: PortPlan, raw: string): void {
   const [start, end] = parseRange(containerPort, 'containerPort');
   const host = hostPort === '' ? undefined : parseRange(hostPort, 'hostPort');
   if (!['tcp', 'udp', 'sctp'].includes(protocol)) throw new Error(`invalid proto: ${protocol}`);
-  if (host !== undefined && host[1] - host[0] !== end - start && end !== start) throw new Error(`invalid ranges specified for container and host Ports: ${containerPort} and ${hostPort}`);
+  if (host !== undefined && host[1] - host[0] !== end - start && end !== start)
+    throw new Error(`invalid ranges specified for container and host Ports: ${containerPort} and ${hostPort}`);
   for (let port = start; port <= end; port++) {
     const key = `${port}/${protocol}`;
     plan.exposed[key] = {};
     let hostText = '';
-    if (host !== undefined) hostText = end === start && host[1] !== host[0] ? `${host[0]}-${host[1]}` : String(host[0] + port - start);
+    if (host !== undefined)
+      hostText = end === start && host[1] !== host[0] ? `${host[0]}-${host[1]}` : String(host[0] + port - start);
     const bindings = plan.bindings[key];
     const binding = { HostIp: ip, HostPort: hostText };
     if (bindings === undefined) plan.bindings[key] = [binding];

@@ -16,7 +16,8 @@ export function csvFields(text: string): string[] {
       let value = '';
       index++;
       for (;;) {
-        if (index >= text.length) throw new Error(`parse error on line 1, column ${index + 1}: extraneous or missing " in quoted-field`);
+        if (index >= text.length)
+          throw new Error(`parse error on line 1, column ${index + 1}: extraneous or missing " in quoted-field`);
         if (text[index] === '"' && text[index + 1] === '"') {
           value += '"';
           index += 2;
@@ -24,14 +25,16 @@ export function csvFields(text: string): string[] {
         else value += text[index++];
       }
       index++;
-      if (index < text.length && text[index] !== ',') throw new Error(`parse error on line 1, column ${index}: extraneous or missing " in quoted-field`);
+      if (index < text.length && text[index] !== ',')
+        throw new Error(`parse error on line 1, column ${index}: extraneous or missing " in quoted-field`);
       fields.push(value);
     } else {
       const comma = text.indexOf(',', index);
       const end = comma === -1 ? text.length : comma;
       const value = text.slice(index, end);
       const quote = value.indexOf('"');
-      if (quote !== -1) throw new Error(`parse error on line 1, column ${index + quote + 1}: bare " in non-quoted-field`);
+      if (quote !== -1)
+        throw new Error(`parse error on line 1, column ${index + quote + 1}: bare " in non-quoted-field`);
       fields.push(value);
       index = end;
     }
@@ -163,7 +166,10 @@ function setBindRecursive(mount: Json, value: string): void {
   if (value === 'disabled') options['NonRecursive'] = true;
   else if (value === 'writable') options['ReadOnlyNonRecursive'] = true;
   else if (value === 'readonly') options['ReadOnlyForceRecursive'] = true;
-  else throw new Error(`invalid value for bind-recursive: ${value} (must be "enabled", "disabled", "writable", or "readonly")`);
+  else
+    throw new Error(
+      `invalid value for bind-recursive: ${value} (must be "enabled", "disabled", "writable", or "readonly")`,
+    );
 }
 
 /** `type=bind,source=/a,target=/b,readonly` as an API Mount. */
@@ -185,7 +191,8 @@ export function parseMount(text: string): Json {
     ['TmpfsOptions', 'tmpfs', 'tmpfs'],
   ];
   for (const [section, wanted, prefix] of rules) {
-    if (mount[section] !== undefined && type !== wanted) throw new Error(`cannot mix '${prefix}-*' options with mount type '${String(type)}'`);
+    if (mount[section] !== undefined && type !== wanted)
+      throw new Error(`cannot mix '${prefix}-*' options with mount type '${String(type)}'`);
   }
   return mount;
 }
@@ -219,7 +226,8 @@ export function parseGpuRequest(text: string): Json {
 
 function gpuCount(value: string): number {
   if (value === 'all') return -1;
-  if (!/^[+-]?\d+$/.test(value)) throw new Error(`invalid count (${value}): value must be either "all" or an integer: invalid syntax`);
+  if (!/^[+-]?\d+$/.test(value))
+    throw new Error(`invalid count (${value}): value must be either "all" or an integer: invalid syntax`);
   return Number(value);
 }
 
@@ -238,11 +246,24 @@ export interface NetworkOption {
 
 /** Parses one `--network` value. */
 export function parseNetwork(text: string): NetworkOption {
-  const option: NetworkOption = { target: '', aliases: [], links: [], linkLocalIps: [], driverOptions: {}, ipv4: '', ipv6: '', mac: '', gatewayPriority: 0 };
+  const option: NetworkOption = {
+    target: '',
+    aliases: [],
+    links: [],
+    linkLocalIps: [],
+    driverOptions: {},
+    ipv4: '',
+    ipv6: '',
+    mac: '',
+    gatewayPriority: 0,
+  };
   if (!text.includes('=')) return { ...option, target: text };
   for (const field of csvFields(text)) {
     const at = field.indexOf('=');
-    const key = field.slice(0, at === -1 ? undefined : at).trim().toLowerCase();
+    const key = field
+      .slice(0, at === -1 ? undefined : at)
+      .trim()
+      .toLowerCase();
     const value = at === -1 ? '' : field.slice(at + 1).trim();
     if (at === -1 || key === '') throw new Error(`invalid field ${field} must be a key=value pair`);
     if (key === 'name') option.target = value;

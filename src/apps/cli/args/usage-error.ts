@@ -18,7 +18,10 @@ export const FLAG_ERROR_CODE = 125;
 /** A wrong flag: message, usage line, hint. */
 export function flagError(command: CommandSpec, message: string): ExitError {
   const program = command.path === '' ? 'gantry' : `gantry ${command.path}`;
-  return new ExitError(FLAG_ERROR_CODE, `${message}\n\nUsage:  gantry ${command.usage}\n\nRun '${program} --help' for more information\n`);
+  return new ExitError(
+    FLAG_ERROR_CODE,
+    `${message}\n\nUsage:  gantry ${command.usage}\n\nRun '${program} --help' for more information\n`,
+  );
 }
 
 /** A wrong number of arguments, or undefined when the number is right. */
@@ -36,7 +39,10 @@ export function arityError(command: CommandSpec, count: number): ExitError | und
   } else if (min === 0) text = `requires at most ${max} ${plural(max)}`;
   else text = `requires at least ${min} and at most ${max} ${plural(max)}`;
   const name = `gantry ${command.path}`;
-  return new ExitError(1, `gantry: '${name}' ${text}\n\nUsage:  gantry ${command.usage}\n\n${verb} '${name} --help' for more information\n`);
+  return new ExitError(
+    1,
+    `gantry: '${name}' ${text}\n\nUsage:  gantry ${command.usage}\n\n${verb} '${name} --help' for more information\n`,
+  );
 }
 
 /** A failure of `run`/`create` before the container runs: prefix and hint. */

@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import { ExitError } from '../args/usage-error.ts';
 import { jsonLines } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
+import { type Session, segment } from '../session.ts';
 import { renderProgress } from '../terminal/progress.ts';
 import { splitReference } from './container-verbs.ts';
 
@@ -22,7 +22,11 @@ async function store(source: Readable, path: string): Promise<void> {
   } catch (error) {
     fs.rmSync(temporary, { force: true });
     const code = (error as { code?: string }).code;
-    if (code === 'ENOENT') throw new ExitError(1, `invalid output path: directory ${JSON.stringify(process.getBuiltinModule('node:path').dirname(path))} does not exist\n`);
+    if (code === 'ENOENT')
+      throw new ExitError(
+        1,
+        `invalid output path: directory ${JSON.stringify(process.getBuiltinModule('node:path').dirname(path))} does not exist\n`,
+      );
     throw error;
   }
 }
@@ -45,7 +49,12 @@ export async function saveImages(session: Session): Promise<number> {
   const { flags, args } = session;
   refuseTerminal(flags.text('output'), 'cowardly refusing to save to a terminal. Use the -o flag or redirect');
   const api = await session.connect();
-  await store(await api.open('GET', '/images/get', { query: { names: [...args], platform: flags.text('platform') || undefined } }), flags.text('output'));
+  await store(
+    await api.open('GET', '/images/get', {
+      query: { names: [...args], platform: flags.text('platform') || undefined },
+    }),
+    flags.text('output'),
+  );
   return 0;
 }
 
@@ -67,7 +76,11 @@ export async function loadImages(session: Session): Promise<number> {
   const stream = openInput(input);
   const api = await session.connect();
   await api.negotiate();
-  const response = await api.open('POST', '/images/load', { query: { quiet: flags.bool('quiet') || !process.stdout.isTTY }, stream, headers: { 'Content-Type': 'application/x-tar' } });
+  const response = await api.open('POST', '/images/load', {
+    query: { quiet: flags.bool('quiet') || !process.stdout.isTTY },
+    stream,
+    headers: { 'Content-Type': 'application/x-tar' },
+  });
   await renderProgress(jsonLines(response), process.stdout);
   return 0;
 }
@@ -82,7 +95,14 @@ export async function importImage(session: Session): Promise<number> {
   const api = await session.connect();
   await api.negotiate();
   const response = await api.open('POST', '/images/create', {
-    query: { fromSrc: isRemote ? source : '-', repo: repo || undefined, tag: tag || undefined, message: flags.text('message') || undefined, changes: flags.list('change'), platform: flags.text('platform') || undefined },
+    query: {
+      fromSrc: isRemote ? source : '-',
+      repo: repo || undefined,
+      tag: tag || undefined,
+      message: flags.text('message') || undefined,
+      changes: flags.list('change'),
+      platform: flags.text('platform') || undefined,
+    },
     stream,
     headers: { 'Content-Type': 'text/plain' },
   });

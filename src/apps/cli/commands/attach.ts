@@ -1,7 +1,7 @@
 /** `attach`: joins this terminal to a running container and returns its exit code. */
 import { ExitError } from '../args/usage-error.ts';
 import type { Api, Json } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
+import { type Session, segment } from '../session.ts';
 import { checkTty, Detached, followSize, joinStreams, proxySignals } from '../terminal/streams.ts';
 import { waitForExit } from './run.ts';
 
@@ -21,7 +21,13 @@ export interface AttachRequest {
 export async function attachAndWait(api: Api, request: AttachRequest): Promise<number> {
   const { id, tty, stdin, detachKeys } = request;
   const stopProxy = request.signalProxy && !tty ? proxySignals(api, id) : () => undefined;
-  const query = { stream: 1, stdout: 1, stderr: 1, ...(stdin ? { stdin: 1 } : {}), detachKeys: detachKeys || undefined };
+  const query = {
+    stream: 1,
+    stdout: 1,
+    stderr: 1,
+    ...(stdin ? { stdin: 1 } : {}),
+    detachKeys: detachKeys || undefined,
+  };
   const connection = await api.hijack(`/containers/${id}/attach`, { query });
   const exit = waitForExit(api, id, request.condition ?? 'next-exit');
   const joined = joinStreams(connection, { tty, stdin, detachKeys });
@@ -50,7 +56,8 @@ export async function attachCommand(session: Session): Promise<number> {
   const state = details['State'] as Json;
   if (state['Running'] !== true) throw new ExitError(1, 'cannot attach to a stopped container, start it first\n');
   if (state['Paused'] === true) throw new ExitError(1, 'cannot attach to a paused container, unpause it first\n');
-  if (state['Restarting'] === true) throw new ExitError(1, 'cannot attach to a restarting container, wait until it is running\n');
+  if (state['Restarting'] === true)
+    throw new ExitError(1, 'cannot attach to a restarting container, wait until it is running\n');
   const config = details['Config'] as Json;
   const stdin = !flags.bool('no-stdin') && config['OpenStdin'] === true;
   checkTty(stdin, config['Tty'] === true);

@@ -1,11 +1,12 @@
 /** `build` with the classic builder: the context as a tar, the Dockerfile's path, the daemon's messages. */
+
+import { ignoreRules, packPath } from '../archive/pack.ts';
 import { keyValues, resourceLimits } from '../args/container-options.ts';
 import { ExitError } from '../args/usage-error.ts';
-import { ignoreRules, packPath } from '../archive/pack.ts';
 import { jsonLines } from '../connection/api.ts';
 import type { Session } from '../session.ts';
-import { humanSize } from '../text/go-text.ts';
 import { renderProgress } from '../terminal/progress.ts';
+import { humanSize } from '../text/go-text.ts';
 
 const fs = process.getBuiltinModule('node:fs');
 const nodePath = process.getBuiltinModule('node:path');
@@ -20,9 +21,17 @@ function readIgnoreFile(context: string, dockerfile: string): string {
 /** The Dockerfile's name inside the context. */
 function dockerfileIn(context: string, given: string): string {
   const path = given === '' ? nodePath.join(context, 'Dockerfile') : nodePath.resolve(given);
-  const relative = nodePath.relative(fs.realpathSync(context), fs.existsSync(path) ? fs.realpathSync(path) : nodePath.resolve(path));
-  if (relative.startsWith('..')) throw new ExitError(1, `unable to prepare context: the Dockerfile (${given}) must be within the build context\n`);
-  if (!fs.existsSync(path)) throw new ExitError(1, `unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat ${path}: no such file or directory\n`);
+  const relative = nodePath.relative(
+    fs.realpathSync(context),
+    fs.existsSync(path) ? fs.realpathSync(path) : nodePath.resolve(path),
+  );
+  if (relative.startsWith('..'))
+    throw new ExitError(1, `unable to prepare context: the Dockerfile (${given}) must be within the build context\n`);
+  if (!fs.existsSync(path))
+    throw new ExitError(
+      1,
+      `unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat ${path}: no such file or directory\n`,
+    );
   return relative;
 }
 
@@ -54,13 +63,20 @@ export async function buildImage(session: Session): Promise<number> {
   let dockerfile = flags.text('file') || 'Dockerfile';
   let contextBytes = 0;
   if (context !== '-') {
-    if (!fs.statSync(context, { throwIfNoEntry: false })?.isDirectory()) throw new ExitError(1, `unable to prepare context: path ${JSON.stringify(context)} not found\n`);
+    if (!fs.statSync(context, { throwIfNoEntry: false })?.isDirectory())
+      throw new ExitError(1, `unable to prepare context: path ${JSON.stringify(context)} not found\n`);
     const root = nodePath.resolve(context);
     dockerfile = dockerfileIn(root, flags.text('file'));
     const rules = ignoreRules(readIgnoreFile(root, dockerfile));
     // Compat: the Dockerfile and the ignore file are sent even when they are ignored.
-    const excludes: typeof rules = (path, isDirectory) => (path === dockerfile || path === '.dockerignore' ? 'keep' : rules(path, isDirectory));
-    stream = Readable.from(counted(packPath(root, '', { excludes }), (bytes) => { contextBytes = bytes; }), { objectMode: false });
+    const excludes: typeof rules = (path, isDirectory) =>
+      path === dockerfile || path === '.dockerignore' ? 'keep' : rules(path, isDirectory);
+    stream = Readable.from(
+      counted(packPath(root, '', { excludes }), (bytes) => {
+        contextBytes = bytes;
+      }),
+      { objectMode: false },
+    );
   }
   const api = await session.connect();
   await api.negotiate();
@@ -91,9 +107,17 @@ export async function buildImage(session: Session): Promise<number> {
     stream,
     headers: { 'Content-Type': 'application/x-tar' },
   });
-  if (context !== '-' && !flags.bool('quiet')) session.print(`Sending build context to Docker daemon  ${humanSize(contextBytes)}\n`);
+  if (context !== '-' && !flags.bool('quiet'))
+    session.print(`Sending build context to Docker daemon  ${humanSize(contextBytes)}\n`);
   let id = '';
-  const output = flags.bool('quiet') ? new Writable({ write: (chunk, _encoding, done) => { id = String(chunk).trim() || id; done(); } }) : process.stdout;
+  const output = flags.bool('quiet')
+    ? new Writable({
+        write: (chunk, _encoding, done) => {
+          id = String(chunk).trim() || id;
+          done();
+        },
+      })
+    : process.stdout;
   await renderProgress(jsonLines(response), output, (aux) => {
     id = String(aux['ID'] ?? id);
   });

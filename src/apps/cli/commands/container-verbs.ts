@@ -2,7 +2,7 @@
 import { keyValues, resourceLimits, restartPolicy } from '../args/container-options.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Json, type Query } from '../connection/api.ts';
-import { forEachName, segment, type Session } from '../session.ts';
+import { forEachName, type Session, segment } from '../session.ts';
 import { alignTabs } from '../template/tabwriter.ts';
 
 async function post(session: Session, verb: string, query: Query = {}): Promise<number> {
@@ -47,14 +47,20 @@ export function unpauseContainers(session: Session): Promise<number> {
 /** `wait`: prints exit codes. */
 export async function waitContainers(session: Session): Promise<number> {
   const api = await session.connect();
-  return forEachName(session, session.args, async (name) => String((await api.json('POST', `/containers/${segment(name)}/wait`))['StatusCode']));
+  return forEachName(session, session.args, async (name) =>
+    String((await api.json('POST', `/containers/${segment(name)}/wait`))['StatusCode']),
+  );
 }
 
 /** `rm`. */
 export async function removeContainers(session: Session): Promise<number> {
   const { flags } = session;
   const api = await session.connect();
-  const query = { v: flags.bool('volumes') || undefined, link: flags.bool('link') || undefined, force: flags.bool('force') || undefined };
+  const query = {
+    v: flags.bool('volumes') || undefined,
+    link: flags.bool('link') || undefined,
+    force: flags.bool('force') || undefined,
+  };
   return forEachName(session, session.args, async (name) => {
     const trimmed = name.replace(/^\/+/, '');
     if (trimmed === '') throw new ApiError(0, 'container name cannot be empty');
@@ -82,7 +88,25 @@ export async function renameContainer(session: Session): Promise<number> {
 /** `update`. */
 export async function updateContainers(session: Session): Promise<number> {
   const { flags } = session;
-  if (flags.list('blkio-weight', 'cpu-period', 'cpu-quota', 'cpu-rt-period', 'cpu-rt-runtime', 'cpu-shares', 'cpus', 'cpuset-cpus', 'cpuset-mems', 'kernel-memory', 'memory', 'memory-reservation', 'memory-swap', 'pids-limit', 'restart').length === 0) {
+  if (
+    flags.list(
+      'blkio-weight',
+      'cpu-period',
+      'cpu-quota',
+      'cpu-rt-period',
+      'cpu-rt-runtime',
+      'cpu-shares',
+      'cpus',
+      'cpuset-cpus',
+      'cpuset-mems',
+      'kernel-memory',
+      'memory',
+      'memory-reservation',
+      'memory-swap',
+      'pids-limit',
+      'restart',
+    ).length === 0
+  ) {
     throw new ExitError(1, 'you must provide one or more flags when using this command\n');
   }
   const limits = resourceLimits(flags);
@@ -101,7 +125,10 @@ const CHANGE_LETTERS = ['C', 'A', 'D'];
 /** `diff`. */
 export async function diffContainer(session: Session): Promise<number> {
   const api = await session.connect();
-  const changes = await api.json<{ Path: string; Kind: number }[] | null>('GET', `/containers/${segment(session.args[0] ?? '')}/changes`);
+  const changes = await api.json<{ Path: string; Kind: number }[] | null>(
+    'GET',
+    `/containers/${segment(session.args[0] ?? '')}/changes`,
+  );
   for (const change of changes ?? []) session.print(`${CHANGE_LETTERS[change.Kind] ?? ''} ${change.Path}\n`);
   return 0;
 }
@@ -110,7 +137,11 @@ export async function diffContainer(session: Session): Promise<number> {
 export async function topContainer(session: Session): Promise<number> {
   const [name = '', ...args] = session.args;
   const api = await session.connect();
-  const answer = await api.json<{ Titles: string[]; Processes: string[][] | null }>('GET', `/containers/${segment(name)}/top`, { query: { ps_args: args.length > 0 ? args.join(' ') : undefined } });
+  const answer = await api.json<{ Titles: string[]; Processes: string[][] | null }>(
+    'GET',
+    `/containers/${segment(name)}/top`,
+    { query: { ps_args: args.length > 0 ? args.join(' ') : undefined } },
+  );
   const rows = [answer.Titles, ...(answer.Processes ?? [])];
   session.print(alignTabs(`${rows.map((row) => row.join('\t')).join('\n')}\n`, { minWidth: 20, padding: 3 }));
   return 0;
@@ -125,15 +156,21 @@ export async function portContainer(session: Session): Promise<number> {
   const [name = '', wanted] = session.args;
   const api: Api = await session.connect();
   const details = await api.json('GET', `/containers/${segment(name)}/json`);
-  const ports = (details['NetworkSettings'] as Json)['Ports'] as Record<string, { HostIp: string; HostPort: string }[] | null> | null;
+  const ports = (details['NetworkSettings'] as Json)['Ports'] as Record<
+    string,
+    { HostIp: string; HostPort: string }[] | null
+  > | null;
   if (wanted !== undefined) {
     const key = wanted.includes('/') ? wanted.toLowerCase() : `${wanted}/tcp`;
     const bindings = ports?.[key];
-    if (!bindings || bindings.length === 0) throw new ExitError(1, `no public port '${wanted}' published for ${name}\n`);
+    if (!bindings || bindings.length === 0)
+      throw new ExitError(1, `no public port '${wanted}' published for ${name}\n`);
     for (const binding of bindings) session.print(`${hostPort(binding)}\n`);
     return 0;
   }
-  const lines = Object.entries(ports ?? {}).flatMap(([key, bindings]) => (bindings ?? []).map((binding) => ({ key, line: `${key} -> ${hostPort(binding)}\n` })));
+  const lines = Object.entries(ports ?? {}).flatMap(([key, bindings]) =>
+    (bindings ?? []).map((binding) => ({ key, line: `${key} -> ${hostPort(binding)}\n` })),
+  );
   lines.sort((a, b) => Number.parseInt(a.key, 10) - Number.parseInt(b.key, 10));
   for (const { line } of lines) session.print(line);
   return 0;
@@ -153,7 +190,15 @@ export async function commitContainer(session: Session): Promise<number> {
   const { repo, tag } = splitReference(reference);
   const pause = flags.bool('pause', true) && !flags.bool('no-pause');
   const answer = await api.json('POST', '/commit', {
-    query: { container, repo: repo || undefined, tag: reference === '' ? undefined : tag || 'latest', comment: flags.text('message') || undefined, author: flags.text('author') || undefined, changes: flags.list('change'), pause: pause ? undefined : 0 },
+    query: {
+      container,
+      repo: repo || undefined,
+      tag: reference === '' ? undefined : tag || 'latest',
+      comment: flags.text('message') || undefined,
+      author: flags.text('author') || undefined,
+      changes: flags.list('change'),
+      pause: pause ? undefined : 0,
+    },
   });
   session.print(`${String(answer['Id'])}\n`);
   return 0;

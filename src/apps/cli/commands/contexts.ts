@@ -27,7 +27,11 @@ function current(session: Session): string {
 }
 
 function defaultContext(): Context {
-  return { Name: 'default', Metadata: { Description: 'Current DOCKER_HOST based configuration' }, Endpoints: { docker: { Host: process.env['DOCKER_HOST'] || `unix://${GANTRY_SOCKET}`, SkipTLSVerify: false } } };
+  return {
+    Name: 'default',
+    Metadata: { Description: 'Current DOCKER_HOST based configuration' },
+    Endpoints: { docker: { Host: process.env['DOCKER_HOST'] || `unix://${GANTRY_SOCKET}`, SkipTLSVerify: false } },
+  };
 }
 
 function metaPath(session: Session, name: string): string {
@@ -51,7 +55,9 @@ function loadAll(session: Session): Context[] {
   } catch {
     // No store yet.
   }
-  const stored = ids.map((id) => JSON.parse(fs.readFileSync(`${session.configDirectory}/contexts/meta/${id}/meta.json`, 'utf8')) as Context);
+  const stored = ids.map(
+    (id) => JSON.parse(fs.readFileSync(`${session.configDirectory}/contexts/meta/${id}/meta.json`, 'utf8')) as Context,
+  );
   return [defaultContext(), ...stored].sort((a, b) => (a.Name < b.Name ? -1 : 1));
 }
 
@@ -59,18 +65,21 @@ function loadAll(session: Session): Context[] {
 export async function listContexts(session: Session): Promise<number> {
   const { flags } = session;
   const name = current(session);
-  const rows = loadAll(session).map((context) =>
-    new StructView('*formatter.clientContextContext', {
-      Current: () => context.Name === name,
-      Name: () => context.Name,
-      Description: () => context.Metadata.Description ?? '',
-      DockerEndpoint: () => context.Endpoints.docker?.Host ?? '',
-      Error: () => '',
-    }),
+  const rows = loadAll(session).map(
+    (context) =>
+      new StructView('*formatter.clientContextContext', {
+        Current: () => context.Name === name,
+        Name: () => context.Name,
+        Description: () => context.Metadata.Description ?? '',
+        DockerEndpoint: () => context.Endpoints.docker?.Host ?? '',
+        Error: () => '',
+      }),
   );
   session.print(formatList(rows, LAYOUT, { format: flags.text('format'), quiet: flags.bool('quiet') }));
   if (process.env['DOCKER_HOST'] && !flags.bool('quiet')) {
-    session.print('Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.\n');
+    session.print(
+      'Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.\n',
+    );
   }
   return 0;
 }
@@ -85,12 +94,22 @@ export async function showContext(session: Session): Promise<number> {
 export async function inspectContexts(session: Session): Promise<number> {
   const names = session.args.length > 0 ? session.args : [current(session)];
   const found = names.map((name) => {
-    const store = name === 'default' ? { MetadataPath: '<IN MEMORY>', TLSPath: '<IN MEMORY>' } : { MetadataPath: metaPath(session, name), TLSPath: `${session.configDirectory}/contexts/tls/${contextId(name)}` };
+    const store =
+      name === 'default'
+        ? { MetadataPath: '<IN MEMORY>', TLSPath: '<IN MEMORY>' }
+        : {
+            MetadataPath: metaPath(session, name),
+            TLSPath: `${session.configDirectory}/contexts/tls/${contextId(name)}`,
+          };
     return { ...load(session, name), TLSMaterial: {}, Storage: store };
   });
   const format = session.flags.text('format');
   if (format === '') session.print(`${goJson(found, { indent: '    ' })}\n`);
-  else for (const context of found) session.print(`${new Template(format === 'json' ? '{{json .}}' : format).execute(context, { missingKey: 'error' })}\n`);
+  else
+    for (const context of found)
+      session.print(
+        `${new Template(format === 'json' ? '{{json .}}' : format).execute(context, { missingKey: 'error' })}\n`,
+      );
   return 0;
 }
 
@@ -111,7 +130,9 @@ export async function useContext(session: Session): Promise<number> {
   session.print(`${name}\n`);
   session.warn(`Current context is now "${name}"`);
   if (name !== 'default' && process.env['DOCKER_HOST']) {
-    session.warn(`Warning: DOCKER_HOST environment variable overrides the active context. To use "${name}", either set the global --context flag, or unset DOCKER_HOST environment variable.`);
+    session.warn(
+      `Warning: DOCKER_HOST environment variable overrides the active context. To use "${name}", either set the global --context flag, or unset DOCKER_HOST environment variable.`,
+    );
   }
   return 0;
 }
@@ -122,17 +143,30 @@ export async function createContext(session: Session): Promise<number> {
   const name = session.args[0] ?? '';
   if (name === 'default') throw new ExitError(1, '"default" is a reserved context name\n');
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$/.test(name)) {
-    throw new ExitError(1, `context name "${name}" is invalid, names are validated against regexp "^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$"\n`);
+    throw new ExitError(
+      1,
+      `context name "${name}" is invalid, names are validated against regexp "^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$"\n`,
+    );
   }
   const directory = metaPath(session, name);
   if (fs.existsSync(directory)) throw new ExitError(1, `context "${name}" already exists\n`);
-  const settings = new Map(flags.text('docker').split(',').filter((part) => part !== '').map((part) => part.split(/=(.*)/s) as [string, string]));
+  const settings = new Map(
+    flags
+      .text('docker')
+      .split(',')
+      .filter((part) => part !== '')
+      .map((part) => part.split(/=(.*)/s) as [string, string]),
+  );
   const source = flags.text('from') || settings.get('from');
   const from = source === undefined ? defaultContext() : load(session, source);
   const host = settings.get('host') ?? from.Endpoints.docker?.Host ?? '';
   fs.mkdirSync(directory, { recursive: true, mode: 0o755 });
   const description = flags.text('description');
-  const meta = { Name: name, Metadata: description === '' ? {} : { Description: description }, Endpoints: { docker: { Host: host, SkipTLSVerify: settings.get('skip-tls-verify') === 'true' } } };
+  const meta = {
+    Name: name,
+    Metadata: description === '' ? {} : { Description: description },
+    Endpoints: { docker: { Host: host, SkipTLSVerify: settings.get('skip-tls-verify') === 'true' } },
+  };
   fs.writeFileSync(`${directory}/meta.json`, JSON.stringify(meta), { mode: 0o644 });
   for (const file of ['ca', 'cert', 'key']) {
     const path = settings.get(file);
@@ -152,7 +186,8 @@ export async function removeContexts(session: Session): Promise<number> {
   for (const name of session.args) {
     if (name === 'default') failures.push('context "default" cannot be removed');
     else if (!fs.existsSync(metaPath(session, name))) failures.push(`context "${name}" not found`);
-    else if (name === current(session) && !session.flags.bool('force')) failures.push(`context "${name}" is in use, set -f flag to force remove`);
+    else if (name === current(session) && !session.flags.bool('force'))
+      failures.push(`context "${name}" is in use, set -f flag to force remove`);
     else {
       if (name === session.config.currentContext) writeConfig(session, 'default');
       fs.rmSync(metaPath(session, name), { recursive: true });

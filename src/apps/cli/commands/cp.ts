@@ -1,10 +1,10 @@
 /** `cp`: files between a container and this host, or a tar stream with `-`. */
 import type { Readable } from 'node:stream';
-import { ExitError } from '../args/usage-error.ts';
 import { packPath } from '../archive/pack.ts';
 import { unpack } from '../archive/unpack.ts';
+import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
+import { type Session, segment } from '../session.ts';
 import { humanSize } from '../text/go-text.ts';
 
 const fs = process.getBuiltinModule('node:fs');
@@ -31,14 +31,20 @@ export function splitContainerPath(text: string): { container: string; path: str
 async function statIn(api: Api, container: string, path: string): Promise<PathStat> {
   const response = await api.open('HEAD', `/containers/${segment(container)}/archive`, { query: { path } });
   response.resume();
-  return JSON.parse(Buffer.from(String(response.headers['x-docker-container-path-stat'] ?? 'e30='), 'base64').toString()) as PathStat;
+  return JSON.parse(
+    Buffer.from(String(response.headers['x-docker-container-path-stat'] ?? 'e30='), 'base64').toString(),
+  ) as PathStat;
 }
 
 function isGoDirectory(stat: PathStat): boolean {
   return (stat.mode & GO_MODE_DIRECTORY) !== 0;
 }
 
-async function followed(api: Api, container: string, path: string): Promise<{ path: string; stat: PathStat | undefined }> {
+async function followed(
+  api: Api,
+  container: string,
+  path: string,
+): Promise<{ path: string; stat: PathStat | undefined }> {
   let stat: PathStat;
   try {
     stat = await statIn(api, container, path);
@@ -47,7 +53,9 @@ async function followed(api: Api, container: string, path: string): Promise<{ pa
     throw error;
   }
   if ((stat.mode & GO_MODE_SYMLINK) === 0) return { path, stat };
-  const target = stat.linkTarget.startsWith('/') ? stat.linkTarget : nodePath.posix.join(nodePath.posix.dirname(path), stat.linkTarget);
+  const target = stat.linkTarget.startsWith('/')
+    ? stat.linkTarget
+    : nodePath.posix.join(nodePath.posix.dirname(path), stat.linkTarget);
   return { path: target, stat: await statIn(api, container, target).catch(() => undefined) };
 }
 
@@ -69,12 +77,17 @@ async function fromContainer(session: Session, api: Api, { container, source, ta
   const existing = fs.statSync(target, { throwIfNoEntry: false });
   const base = nodePath.posix.basename(path);
   const intoDirectory = existing?.isDirectory() === true;
-  if (!intoDirectory && target.endsWith('/') && existing === undefined) throw new ExitError(1, `destination directory must exist or be created: ${target}\n`);
+  if (!intoDirectory && target.endsWith('/') && existing === undefined)
+    throw new ExitError(1, `destination directory must exist or be created: ${target}\n`);
   const root = intoDirectory ? target : nodePath.dirname(nodePath.resolve(target));
-  if (!fs.existsSync(root)) throw new ExitError(1, `invalid output path: directory ${JSON.stringify(root)} does not exist\n`);
+  if (!fs.existsSync(root))
+    throw new ExitError(1, `invalid output path: directory ${JSON.stringify(root)} does not exist\n`);
   const top = intoDirectory ? (contentsOnly ? '' : base) : nodePath.basename(target);
   const rename = (name: string): string => {
-    const rest = name.split('/').filter((part) => part !== '.' && part !== '').slice(contentsOnly && name.startsWith('./') ? 0 : 1);
+    const rest = name
+      .split('/')
+      .filter((part) => part !== '.' && part !== '')
+      .slice(contentsOnly && name.startsWith('./') ? 0 : 1);
     return [top, ...rest].filter((part) => part !== '').join('/');
   };
   let size = 0;
@@ -83,19 +96,26 @@ async function fromContainer(session: Session, api: Api, { container, source, ta
   });
   response.pause();
   await unpack(response as AsyncIterable<Buffer>, root, { rename, keepOwner: flags.bool('archive') });
-  if (!flags.bool('quiet') && process.stderr.isTTY) session.warn(`Successfully copied ${humanSize(size, 3)} to ${target}`);
+  if (!flags.bool('quiet') && process.stderr.isTTY)
+    session.warn(`Successfully copied ${humanSize(size, 3)} to ${target}`);
   return 0;
 }
 
 /** The directory to unpack in and the name of the top entry there. */
-async function placement(api: Api, transfer: Transfer, isDirectory: boolean): Promise<{ directory: string; name: string }> {
+async function placement(
+  api: Api,
+  transfer: Transfer,
+  isDirectory: boolean,
+): Promise<{ directory: string; name: string }> {
   const { container, source, target } = transfer;
   const absolute = target.startsWith('/') ? target : `/${target}`;
   const { path, stat } = await followed(api, container, absolute);
   const contentsOnly = /(^|\/)\.$/.test(source);
-  if (stat !== undefined && isGoDirectory(stat)) return { directory: path, name: contentsOnly && isDirectory ? '' : nodePath.basename(nodePath.resolve(source)) };
+  if (stat !== undefined && isGoDirectory(stat))
+    return { directory: path, name: contentsOnly && isDirectory ? '' : nodePath.basename(nodePath.resolve(source)) };
   if (stat !== undefined && isDirectory) throw new ExitError(1, 'cannot copy directory\n');
-  if (stat === undefined && target.endsWith('/') && !isDirectory) throw new ExitError(1, 'destination directory must exist or be created\n');
+  if (stat === undefined && target.endsWith('/') && !isDirectory)
+    throw new ExitError(1, 'destination directory must exist or be created\n');
   const clean = path.replace(/\/+$/, '');
   return { directory: nodePath.posix.dirname(clean), name: nodePath.posix.basename(clean) };
 }
@@ -117,11 +137,16 @@ async function toContainer(session: Session, api: Api, transfer: Transfer): Prom
     await put(target, process.stdin);
     return 0;
   }
-  const stats = flags.bool('follow-link') ? fs.statSync(source, { throwIfNoEntry: false }) : fs.lstatSync(source, { throwIfNoEntry: false });
+  const stats = flags.bool('follow-link')
+    ? fs.statSync(source, { throwIfNoEntry: false })
+    : fs.lstatSync(source, { throwIfNoEntry: false });
   if (stats === undefined) throw new ExitError(1, `lstat ${nodePath.resolve(source)}: no such file or directory\n`);
   const real = flags.bool('follow-link') ? fs.realpathSync(source) : nodePath.resolve(source);
   const { directory, name } = await placement(api, transfer, stats.isDirectory());
-  await put(directory, Readable.from(packPath(real, name, { keepOwner: flags.bool('archive') }), { objectMode: false }));
+  await put(
+    directory,
+    Readable.from(packPath(real, name, { keepOwner: flags.bool('archive') }), { objectMode: false }),
+  );
   if (!flags.bool('quiet') && process.stderr.isTTY) session.warn(`Successfully copied to ${container}:${target}`);
   return 0;
 }
@@ -133,9 +158,12 @@ export async function copyCommand(session: Session): Promise<number> {
   if (target === '') throw new ExitError(1, 'destination can not be empty\n');
   const from = splitContainerPath(source);
   const to = splitContainerPath(target);
-  if (from.container !== '' && to.container !== '') throw new ExitError(1, 'copying between containers is not supported\n');
-  if (from.container === '' && to.container === '') throw new ExitError(1, 'must specify at least one container source\n');
+  if (from.container !== '' && to.container !== '')
+    throw new ExitError(1, 'copying between containers is not supported\n');
+  if (from.container === '' && to.container === '')
+    throw new ExitError(1, 'must specify at least one container source\n');
   const api = await session.connect();
-  if (from.container !== '') return fromContainer(session, api, { container: from.container, source: from.path, target });
+  if (from.container !== '')
+    return fromContainer(session, api, { container: from.container, source: from.path, target });
   return toContainer(session, api, { container: to.container, source, target: to.path });
 }

@@ -15,7 +15,12 @@ function checkPullPolicy(session: Session): void {
 
 async function pull(session: Session, api: Api, image: string): Promise<void> {
   const { pullImage } = await import('./transfer.ts');
-  await pullImage(session, api, { image, platform: session.flags.text('platform'), quiet: session.flags.bool('quiet'), output: process.stderr });
+  await pullImage(session, api, {
+    image,
+    platform: session.flags.text('platform'),
+    quiet: session.flags.bool('quiet'),
+    output: process.stderr,
+  });
 }
 
 function isMissingImage(error: unknown, image: string): boolean {
@@ -59,7 +64,10 @@ export async function createContainer(session: Session, api: Api, verb: 'run' | 
   checkPullPolicy(session);
   const cidfile = session.flags.text('cidfile');
   if (cidfile !== '' && fs.existsSync(cidfile)) {
-    throw runError(session.command, `container ID file found, make sure the other container isn't running or delete ${cidfile}`);
+    throw runError(
+      session.command,
+      `container ID file found, make sure the other container isn't running or delete ${cidfile}`,
+    );
   }
   let created: Json;
   try {

@@ -2,8 +2,8 @@
 import type { Json } from '../connection/api.ts';
 import { formatList, type ListLayout } from '../format/table.ts';
 import type { Session } from '../session.ts';
-import { humanSize } from '../text/go-text.ts';
 import { StructView } from '../template/values.ts';
+import { humanSize } from '../text/go-text.ts';
 
 const LAYOUT: ListLayout = {
   headers: { Type: 'TYPE', TotalCount: 'TOTAL', Active: 'ACTIVE', Size: 'SIZE', Reclaimable: 'RECLAIMABLE' },
@@ -42,9 +42,14 @@ function rowsOf(usage: Json): Row[] {
   const images = list(usage['Images']);
   const usedImages = images.filter((image) => Number(image['Containers']) > 0);
   const layers = Number(usage['LayersSize'] ?? 0);
-  const usedSize = usedImages.reduce((sum, image) => sum + Number(image['Size']) - Math.max(0, Number(image['SharedSize'])), 0);
+  const usedSize = usedImages.reduce(
+    (sum, image) => sum + Number(image['Size']) - Math.max(0, Number(image['SharedSize'])),
+    0,
+  );
   const containers = list(usage['Containers']);
-  const active = containers.filter((container) => ['running', 'paused', 'restarting'].includes(String(container['State'])));
+  const active = containers.filter((container) =>
+    ['running', 'paused', 'restarting'].includes(String(container['State'])),
+  );
   const volumes = list(usage['Volumes']);
   const data = (volume: Json): Json => (volume['UsageData'] as Json | null) ?? {};
   const volumeSize = (volume: Json): number => Math.max(0, Number(data(volume)['Size'] ?? 0));
@@ -54,9 +59,30 @@ function rowsOf(usage: Json): Row[] {
   const sumVolumes = (some: readonly Json[]): number => some.reduce((sum, volume) => sum + volumeSize(volume), 0);
   return [
     { type: 'Images', count: images.length, active: usedImages.length, size: layers, reclaimable: layers - usedSize },
-    { type: 'Containers', count: containers.length, active: active.length, size: total(containers, 'SizeRw'), reclaimable: total(containers, 'SizeRw') - total(active, 'SizeRw') },
-    { type: 'Local Volumes', count: volumes.length, active: usedVolumes.length, size: sumVolumes(volumes), reclaimable: sumVolumes(volumes) - sumVolumes(usedVolumes) },
-    { type: 'Build Cache', count: cache.length, active: cache.length - idle.length, size: total(cache, 'Size'), reclaimable: total(idle.filter((entry) => entry['Shared'] !== true), 'Size') },
+    {
+      type: 'Containers',
+      count: containers.length,
+      active: active.length,
+      size: total(containers, 'SizeRw'),
+      reclaimable: total(containers, 'SizeRw') - total(active, 'SizeRw'),
+    },
+    {
+      type: 'Local Volumes',
+      count: volumes.length,
+      active: usedVolumes.length,
+      size: sumVolumes(volumes),
+      reclaimable: sumVolumes(volumes) - sumVolumes(usedVolumes),
+    },
+    {
+      type: 'Build Cache',
+      count: cache.length,
+      active: cache.length - idle.length,
+      size: total(cache, 'Size'),
+      reclaimable: total(
+        idle.filter((entry) => entry['Shared'] !== true),
+        'Size',
+      ),
+    },
   ];
 }
 

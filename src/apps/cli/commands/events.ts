@@ -13,21 +13,35 @@ export function eventTime(seconds: number, nanoseconds: number): string {
   const local = new Date(date.getTime() + offset * 60_000).toISOString().slice(0, 19);
   const fraction = String(nanoseconds % 1e9).padStart(9, '0');
   const two = (value: number): string => String(value).padStart(2, '0');
-  const zone = offset === 0 ? 'Z' : `${offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
+  const zone =
+    offset === 0
+      ? 'Z'
+      : `${offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
   return `${local}.${fraction}${zone}`;
 }
 
 /** The line of an event. */
 export function eventLine(event: Json): string {
   const actor = (event['Actor'] as Json | undefined) ?? {};
-  const attributes = Object.entries((actor['Attributes'] as Json | undefined) ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  const shown = attributes.length === 0 ? '' : ` (${attributes.map(([key, value]) => `${key}=${String(value)}`).join(', ')})`;
+  const attributes = Object.entries((actor['Attributes'] as Json | undefined) ?? {}).sort(([a], [b]) =>
+    a < b ? -1 : 1,
+  );
+  const shown =
+    attributes.length === 0 ? '' : ` (${attributes.map(([key, value]) => `${key}=${String(value)}`).join(', ')})`;
   return `${eventTime(Number(event['time'] ?? 0), Number(String(event['timeNano'] ?? 0).slice(-9)))} ${String(event['Type'])} ${String(event['Action'])} ${String(actor['ID'])}${shown}\n`;
 }
 
 /** Fields as templates name them. */
 function templateView(event: Json): Json {
-  return { ...event, ID: event['id'], Status: event['status'], From: event['from'], Time: event['time'], TimeNano: event['timeNano'], Scope: event['scope'] };
+  return {
+    ...event,
+    ID: event['id'],
+    Status: event['status'],
+    From: event['from'],
+    Time: event['time'],
+    TimeNano: event['timeNano'],
+    Scope: event['scope'],
+  };
 }
 
 /** `events`. */
@@ -45,7 +59,11 @@ export async function eventsCommand(session: Session): Promise<number> {
   }
   const api = await session.connect();
   const response = await api.open('GET', '/events', {
-    query: { since: timestampOf(flags.text('since'), now, 'since'), until: timestampOf(flags.text('until'), now, 'until'), filters: filtersOf(flags.list('filter')) },
+    query: {
+      since: timestampOf(flags.text('since'), now, 'since'),
+      until: timestampOf(flags.text('until'), now, 'until'),
+      filters: filtersOf(flags.list('filter')),
+    },
   });
   for await (const event of jsonLines(response)) {
     if (format === 'json') session.print(`${goJson(event, { escapeHtml: false })}\n`);

@@ -2,7 +2,7 @@
 import { readEnvironment } from '../args/container-options.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { ApiError } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
+import { type Session, segment } from '../session.ts';
 import { checkTty, Detached, followSize, joinStreams } from '../terminal/streams.ts';
 import { startFailureCode } from './run.ts';
 
@@ -50,7 +50,11 @@ export async function execCommand(session: Session): Promise<number> {
     }
   } catch (error) {
     if (error instanceof Detached) process.exit(0);
-    if (error instanceof ApiError) throw new ExitError(startFailureCode(error.message) === 125 ? 1 : startFailureCode(error.message), `${error.message}\n`);
+    if (error instanceof ApiError)
+      throw new ExitError(
+        startFailureCode(error.message) === 125 ? 1 : startFailureCode(error.message),
+        `${error.message}\n`,
+      );
     throw error;
   }
   return Number((await api.json('GET', `/exec/${id}/json`))['ExitCode'] ?? 0);

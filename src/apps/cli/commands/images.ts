@@ -1,11 +1,12 @@
 /** `images`, `history`, `rmi`, `tag`. */
+
+import { ExitError } from '../args/usage-error.ts';
 import { ApiError, type Json } from '../connection/api.ts';
 import { goTime } from '../format/dates.ts';
 import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
-import { filtersOf, segment, type Session } from '../session.ts';
-import { humanDuration, humanSize } from '../text/go-text.ts';
+import { filtersOf, type Session, segment } from '../session.ts';
 import { StructView } from '../template/values.ts';
-import { ExitError } from '../args/usage-error.ts';
+import { humanDuration, humanSize } from '../text/go-text.ts';
 import { splitReference } from './container-verbs.ts';
 
 interface ImageSummary {
@@ -19,7 +20,17 @@ interface ImageSummary {
 }
 
 const IMAGE_HEADERS = {
-  ID: 'IMAGE ID', Repository: 'REPOSITORY', Tag: 'TAG', Digest: 'DIGEST', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', Size: 'SIZE', Containers: 'CONTAINERS', VirtualSize: 'SIZE', SharedSize: 'SHARED SIZE', UniqueSize: 'UNIQUE SIZE',
+  ID: 'IMAGE ID',
+  Repository: 'REPOSITORY',
+  Tag: 'TAG',
+  Digest: 'DIGEST',
+  CreatedSince: 'CREATED',
+  CreatedAt: 'CREATED AT',
+  Size: 'SIZE',
+  Containers: 'CONTAINERS',
+  VirtualSize: 'SIZE',
+  SharedSize: 'SHARED SIZE',
+  UniqueSize: 'UNIQUE SIZE',
 };
 
 function imageLayout(digests: boolean): ListLayout {
@@ -42,11 +53,17 @@ interface Row {
 function rowsOf(image: ImageSummary, digests: boolean): Row[] {
   const none = '<none>';
   const tags = (image.RepoTags ?? []).filter((tag) => tag !== '<none>:<none>').map(splitReference);
-  const refs = (image.RepoDigests ?? []).filter((digest) => digest !== '<none>@<none>').map((digest) => digest.split('@') as [string, string]);
+  const refs = (image.RepoDigests ?? [])
+    .filter((digest) => digest !== '<none>@<none>')
+    .map((digest) => digest.split('@') as [string, string]);
   if (tags.length === 0 && refs.length === 0) return [{ repository: none, tag: none, digest: none }];
   if (!digests) {
     if (tags.length > 0) return tags.map(({ repo, tag }) => ({ repository: repo, tag, digest: none }));
-    return [...new Set(refs.map(([repository]) => repository))].map((repository) => ({ repository, tag: none, digest: none }));
+    return [...new Set(refs.map(([repository]) => repository))].map((repository) => ({
+      repository,
+      tag: none,
+      digest: none,
+    }));
   }
   const rows: Row[] = [];
   for (const { repo, tag } of tags) {
@@ -54,7 +71,8 @@ function rowsOf(image: ImageSummary, digests: boolean): Row[] {
     if (own.length === 0) rows.push({ repository: repo, tag, digest: none });
     for (const [, digest] of own) rows.push({ repository: repo, tag, digest });
   }
-  for (const [repository, digest] of refs) if (!tags.some(({ repo }) => repo === repository)) rows.push({ repository, tag: none, digest });
+  for (const [repository, digest] of refs)
+    if (!tags.some(({ repo }) => repo === repository)) rows.push({ repository, tag: none, digest });
   return rows;
 }
 
@@ -81,16 +99,27 @@ export async function listImages(session: Session): Promise<number> {
   const filters = flags.list('filter');
   if (args[0] !== undefined) filters.push(`reference=${args[0]}`);
   const api = await session.connect();
-  const images = await api.json<ImageSummary[] | null>('GET', '/images/json', { query: { all: flags.bool('all') || undefined, filters: filtersOf(filters) } });
+  const images = await api.json<ImageSummary[] | null>('GET', '/images/json', {
+    query: { all: flags.bool('all') || undefined, filters: filtersOf(filters) },
+  });
   const format = flags.text('format') || (flags.bool('quiet') ? '' : (session.config.imagesFormat ?? ''));
   const digests = flags.bool('digests') || format.includes('.Digest');
-  const views = [...(images ?? [])].sort((a, b) => b.Created - a.Created).flatMap((image) => rowsOf(image, digests).map((row) => imageView(image, row, !flags.bool('no-trunc'))));
+  const views = [...(images ?? [])]
+    .sort((a, b) => b.Created - a.Created)
+    .flatMap((image) => rowsOf(image, digests).map((row) => imageView(image, row, !flags.bool('no-trunc'))));
   session.print(formatList(views, imageLayout(flags.bool('digests')), { format, quiet: flags.bool('quiet') }));
   return 0;
 }
 
 const HISTORY_LAYOUT: ListLayout = {
-  headers: { ID: 'IMAGE', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', CreatedBy: 'CREATED BY', Size: 'SIZE', Comment: 'COMMENT' },
+  headers: {
+    ID: 'IMAGE',
+    CreatedSince: 'CREATED',
+    CreatedAt: 'CREATED AT',
+    CreatedBy: 'CREATED BY',
+    Size: 'SIZE',
+    Comment: 'COMMENT',
+  },
   table: '{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}',
   quiet: '{{.ID}}',
 };
@@ -101,13 +130,18 @@ export async function imageHistory(session: Session): Promise<number> {
   const truncate = !flags.bool('no-trunc');
   const human = flags.bool('human', true);
   const api = await session.connect();
-  const items = await api.json<{ Id: string; Created: number; CreatedBy: string; Size: number; Comment: string }[]>('GET', `/images/${segment(args[0] ?? '')}/history`);
+  const items = await api.json<{ Id: string; Created: number; CreatedBy: string; Size: number; Comment: string }[]>(
+    'GET',
+    `/images/${segment(args[0] ?? '')}/history`,
+  );
   const rows = items.map((item) => {
-    const createdAt = (): string => (item.Created <= 0 ? 'N/A' : new Date(item.Created * 1000).toISOString().replace('.000Z', 'Z'));
+    const createdAt = (): string =>
+      item.Created <= 0 ? 'N/A' : new Date(item.Created * 1000).toISOString().replace('.000Z', 'Z');
     const by = item.CreatedBy.replaceAll('\t', ' ');
     return new StructView('*formatter.historyContext', {
       ID: () => (truncate ? item.Id.replace(/^sha256:/, '').slice(0, 12) : item.Id),
-      CreatedSince: () => (human ? (item.Created <= 0 ? 'N/A' : `${humanDuration(Date.now() - item.Created * 1000)} ago`) : createdAt()),
+      CreatedSince: () =>
+        human ? (item.Created <= 0 ? 'N/A' : `${humanDuration(Date.now() - item.Created * 1000)} ago`) : createdAt(),
       CreatedAt: createdAt,
       CreatedBy: () => (truncate ? ellipsis(by, 45) : by),
       Size: () => (human ? humanSize(item.Size, 3) : String(item.Size)),
@@ -125,7 +159,9 @@ export async function removeImages(session: Session): Promise<number> {
   const failures: string[] = [];
   for (const name of args) {
     try {
-      const removed = await api.json<Json[] | null>('DELETE', `/images/${segment(name)}`, { query: { force: flags.bool('force') || undefined, noprune: flags.bool('no-prune') || undefined } });
+      const removed = await api.json<Json[] | null>('DELETE', `/images/${segment(name)}`, {
+        query: { force: flags.bool('force') || undefined, noprune: flags.bool('no-prune') || undefined },
+      });
       for (const item of removed ?? []) {
         if (item['Deleted'] !== undefined) session.print(`Deleted: ${String(item['Deleted'])}\n`);
         else session.print(`Untagged: ${String(item['Untagged'])}\n`);

@@ -1,6 +1,7 @@
 /** `info`: the daemon's description in docker's layout. */
-import { ApiError, type Json } from '../connection/api.ts';
+
 import { ExitError } from '../args/usage-error.ts';
+import { ApiError, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
 import { bytesSize } from '../text/go-text.ts';
 
@@ -27,7 +28,11 @@ function securityLines(options: readonly string[]): Lines {
 }
 
 function pluginLines(plugins: Json): Lines {
-  const lines = [' Plugins:', `  Volume: ${texts(plugins['Volume']).join(' ')}`, `  Network: ${texts(plugins['Network']).join(' ')}`];
+  const lines = [
+    ' Plugins:',
+    `  Volume: ${texts(plugins['Volume']).join(' ')}`,
+    `  Network: ${texts(plugins['Network']).join(' ')}`,
+  ];
   const authorization = texts(plugins['Authorization']);
   if (authorization.length > 0) lines.push(`  Authorization: ${authorization.join(' ')}`);
   lines.push(`  Log: ${texts(plugins['Log']).join(' ')}`);
@@ -38,16 +43,25 @@ function runtimeLines(info: Json): Lines {
   const commit = (key: string): string => String((info[key] as Json | undefined)?.['ID'] ?? '');
   const lines: Lines = [];
   const runtimes = Object.keys((info['Runtimes'] as Json | null) ?? {}).sort();
-  if (runtimes.length > 0) lines.push(` Runtimes: ${runtimes.join(' ')}`, ` Default Runtime: ${String(info['DefaultRuntime'])}`);
+  if (runtimes.length > 0)
+    lines.push(` Runtimes: ${runtimes.join(' ')}`, ` Default Runtime: ${String(info['DefaultRuntime'])}`);
   lines.push(` Init Binary: ${String(info['InitBinary'])}`);
-  for (const [label, key] of [['containerd', 'ContainerdCommit'], ['runc', 'RuncCommit'], ['init', 'InitCommit']] as const) lines.push(` ${label} version: ${commit(key)}`);
+  for (const [label, key] of [
+    ['containerd', 'ContainerdCommit'],
+    ['runc', 'RuncCommit'],
+    ['init', 'InitCommit'],
+  ] as const)
+    lines.push(` ${label} version: ${commit(key)}`);
   return lines;
 }
 
 function registryLines(info: Json): Lines {
   const registry = (info['RegistryConfig'] as Json | null) ?? {};
   const indexes = Object.values((registry['IndexConfigs'] as Json | null) ?? {}) as Json[];
-  const insecure = [...indexes.filter((index) => index['Secure'] === false).map((index) => String(index['Name'])), ...texts(registry['InsecureRegistryCIDRs'])];
+  const insecure = [
+    ...indexes.filter((index) => index['Secure'] === false).map((index) => String(index['Name'])),
+    ...texts(registry['InsecureRegistryCIDRs']),
+  ];
   const lines: Lines = [];
   if (insecure.length > 0) lines.push(' Insecure Registries:', ...insecure.map((name) => `  ${name}`));
   const mirrors = texts(registry['Mirrors']);
@@ -57,10 +71,17 @@ function registryLines(info: Json): Lines {
 
 /** The text below `Server:`. */
 export function serverText(info: Json): string {
-  const lines: Lines = [` Containers: ${String(info['Containers'])}`, `  Running: ${String(info['ContainersRunning'])}`, `  Paused: ${String(info['ContainersPaused'])}`, `  Stopped: ${String(info['ContainersStopped'])}`, ` Images: ${String(info['Images'])}`];
+  const lines: Lines = [
+    ` Containers: ${String(info['Containers'])}`,
+    `  Running: ${String(info['ContainersRunning'])}`,
+    `  Paused: ${String(info['ContainersPaused'])}`,
+    `  Stopped: ${String(info['ContainersStopped'])}`,
+    ` Images: ${String(info['Images'])}`,
+  ];
   field(lines, 'Server Version', info['ServerVersion']);
   field(lines, 'Storage Driver', info['Driver']);
-  for (const [key = '', value = ''] of (info['DriverStatus'] as [string, string][] | null) ?? []) lines.push(`  ${key}: ${value}`);
+  for (const [key = '', value = ''] of (info['DriverStatus'] as [string, string][] | null) ?? [])
+    lines.push(`  ${key}: ${value}`);
   field(lines, 'Logging Driver', info['LoggingDriver']);
   field(lines, 'Cgroup Driver', info['CgroupDriver']);
   field(lines, 'Cgroup Version', info['CgroupVersion']);
@@ -105,19 +126,29 @@ export async function infoCommand(session: Session): Promise<number> {
     if (!(error instanceof ApiError)) throw error;
     failure = error;
   }
-  const client = { Debug: session.globals.bool('debug'), Context: api.endpoint.context, Plugins: [], Warnings: null, Version: '28.2.2' };
+  const client = {
+    Debug: session.globals.bool('debug'),
+    Context: api.endpoint.context,
+    Plugins: [],
+    Warnings: null,
+    Version: '28.2.2',
+  };
   if (format !== '') {
     const { Template } = await import('../template/execute.ts');
     const { goJson } = await import('../template/values.ts');
     const data = { ...info, ...(failure === undefined ? {} : { ServerErrors: [failure.message] }), ClientInfo: client };
     try {
-      session.print(format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`);
+      session.print(
+        format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`,
+      );
     } catch (error) {
       throw new ExitError(1, `${(error as Error).message}\n`);
     }
     return 0;
   }
-  session.print(`Client:\n Version:    ${client.Version}\n Context:    ${client.Context}\n Debug Mode: ${String(client.Debug)}\n\nServer:\n`);
+  session.print(
+    `Client:\n Version:    ${client.Version}\n Context:    ${client.Context}\n Debug Mode: ${String(client.Debug)}\n\nServer:\n`,
+  );
   if (info === undefined) throw new ExitError(1, `${failure?.message ?? ''}\nerrors pretty printing info\n`);
   session.print(`${serverText(info)}\n`);
   for (const warning of texts(info['Warnings'])) session.warn(warning);

@@ -1,7 +1,7 @@
 /** `inspect` of every kind of object: indented JSON, or a Go template for each. */
 import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Json } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
+import { type Session, segment } from '../session.ts';
 import { Template } from '../template/execute.ts';
 import { TemplateError } from '../template/lexer.ts';
 import { goJson } from '../template/values.ts';
@@ -17,7 +17,8 @@ function compile(format: string): Template {
   try {
     return new Template(format === 'json' ? '{{json .}}' : format);
   } catch (error) {
-    if (error instanceof TemplateError) throw new ExitError(TEMPLATE_ERROR_CODE, `template parsing error: ${error.message}\n`);
+    if (error instanceof TemplateError)
+      throw new ExitError(TEMPLATE_ERROR_CODE, `template parsing error: ${error.message}\n`);
     throw error;
   }
 }
@@ -52,7 +53,9 @@ async function inspect(session: Session, find: Finder): Promise<number> {
 
 /** `container inspect`. */
 export function inspectContainers(session: Session): Promise<number> {
-  return inspect(session, (api, name) => api.json('GET', `/containers/${segment(name)}/json`, { query: { size: session.flags.bool('size') || undefined } }));
+  return inspect(session, (api, name) =>
+    api.json('GET', `/containers/${segment(name)}/json`, { query: { size: session.flags.bool('size') || undefined } }),
+  );
 }
 
 /** `image inspect`. */
@@ -62,7 +65,9 @@ export function inspectImages(session: Session): Promise<number> {
 
 /** `network inspect`. */
 export function inspectNetworks(session: Session): Promise<number> {
-  return inspect(session, (api, name) => api.json('GET', `/networks/${segment(name)}`, { query: { verbose: session.flags.bool('verbose') || undefined } }));
+  return inspect(session, (api, name) =>
+    api.json('GET', `/networks/${segment(name)}`, { query: { verbose: session.flags.bool('verbose') || undefined } }),
+  );
 }
 
 /** `volume inspect`. */
@@ -90,7 +95,11 @@ const NOT_HERE = new Set([400, 404, 405, 406, 501, 503]);
 export function inspectAny(session: Session): Promise<number> {
   const type = session.flags.text('type');
   const kinds = type === '' ? KINDS : KINDS.filter(([kind]) => kind === type);
-  if (kinds.length === 0) throw new ExitError(1, `unknown type: ${JSON.stringify(type)}: must be one of "config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume"\n`);
+  if (kinds.length === 0)
+    throw new ExitError(
+      1,
+      `unknown type: ${JSON.stringify(type)}: must be one of "config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume"\n`,
+    );
   return inspect(session, async (api, name) => {
     for (const [kind, path] of kinds) {
       try {

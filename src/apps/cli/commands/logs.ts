@@ -1,9 +1,9 @@
 /** `logs`: the stored output of a container, split to stdout and stderr. */
 import { ExitError } from '../args/usage-error.ts';
 import type { Json } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
-import { parseGoDuration } from '../text/go-text.ts';
+import { type Session, segment } from '../session.ts';
 import { demultiplex } from '../terminal/streams.ts';
+import { parseGoDuration } from '../text/go-text.ts';
 
 /** A point in time for the API: seconds since 1970 from a time stamp, a date or an age. */
 export function timestampOf(text: string, nowMs: number, flag: string): string | undefined {
@@ -14,7 +14,8 @@ export function timestampOf(text: string, nowMs: number, flag: string): string |
   } catch {
     const local = /^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00` : text;
     const time = Date.parse(local);
-    if (Number.isNaN(time)) throw new ExitError(1, `invalid value for "${flag}": failed to parse value as time or duration: "${text}"\n`);
+    if (Number.isNaN(time))
+      throw new ExitError(1, `invalid value for "${flag}": failed to parse value as time or duration: "${text}"\n`);
     const fraction = /\.(\d+)/.exec(local)?.[1] ?? '';
     return `${Math.floor(time / 1000)}.${fraction.padEnd(9, '0').slice(0, 9)}`;
   }
@@ -29,10 +30,21 @@ export async function logsCommand(session: Session): Promise<number> {
   const until = timestampOf(flags.text('until'), now, 'until');
   const details = await api.json('GET', `/containers/${segment(args[0] ?? '')}/json`);
   const response = await api.open('GET', `/containers/${String(details['Id'])}/logs`, {
-    query: { stdout: 1, stderr: 1, since, until, timestamps: flags.bool('timestamps') || undefined, follow: flags.bool('follow') || undefined, details: flags.bool('details') || undefined, tail: flags.text('tail', 'all') },
+    query: {
+      stdout: 1,
+      stderr: 1,
+      since,
+      until,
+      timestamps: flags.bool('timestamps') || undefined,
+      follow: flags.bool('follow') || undefined,
+      details: flags.bool('details') || undefined,
+      tail: flags.text('tail', 'all'),
+    },
   });
   if ((details['Config'] as Json)['Tty'] === true) {
-    for await (const chunk of response) if (!process.stdout.write(chunk as Buffer)) await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
+    for await (const chunk of response)
+      if (!process.stdout.write(chunk as Buffer))
+        await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
   } else await demultiplex(response as AsyncIterable<Buffer>, process.stdout, process.stderr);
   return 0;
 }

@@ -4,8 +4,8 @@ import { goTime } from '../format/dates.ts';
 import { formatPorts, type PortSummary } from '../format/ports.ts';
 import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
 import { filtersOf, type Session } from '../session.ts';
-import { goQuote, humanDuration, humanSize } from '../text/go-text.ts';
 import { StructView } from '../template/values.ts';
+import { goQuote, humanDuration, humanSize } from '../text/go-text.ts';
 
 interface Mount {
   readonly Name?: string;
@@ -31,7 +31,21 @@ export interface ContainerSummary {
 }
 
 const HEADERS = {
-  ID: 'CONTAINER ID', Names: 'NAMES', Image: 'IMAGE', Command: 'COMMAND', CreatedAt: 'CREATED AT', RunningFor: 'CREATED', Ports: 'PORTS', State: 'STATE', Status: 'STATUS', Size: 'SIZE', Labels: 'LABELS', Mounts: 'MOUNTS', LocalVolumes: 'LOCAL VOLUMES', Networks: 'NETWORKS', Platform: 'PLATFORM',
+  ID: 'CONTAINER ID',
+  Names: 'NAMES',
+  Image: 'IMAGE',
+  Command: 'COMMAND',
+  CreatedAt: 'CREATED AT',
+  RunningFor: 'CREATED',
+  Ports: 'PORTS',
+  State: 'STATE',
+  Status: 'STATUS',
+  Size: 'SIZE',
+  Labels: 'LABELS',
+  Mounts: 'MOUNTS',
+  LocalVolumes: 'LOCAL VOLUMES',
+  Networks: 'NETWORKS',
+  Platform: 'PLATFORM',
 };
 
 function layoutFor(size: boolean): ListLayout {
@@ -77,10 +91,17 @@ function row(container: ContainerSummary, truncate: boolean, nowMs: number): Str
     State: () => container.State,
     Status: () => container.Status,
     Size: () => sizeColumn(container),
-    Labels: () => Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(','),
+    Labels: () =>
+      Object.entries(labels)
+        .map(([key, value]) => `${key}=${value}`)
+        .join(','),
     Mounts: () => mounts.map((mount) => (truncate ? ellipsis(mount, 15) : mount)).join(','),
-    LocalVolumes: () => String((container.Mounts ?? []).filter((mount) => (mount as Json)['Driver'] === 'local').length),
-    Networks: () => Object.keys(container.NetworkSettings?.Networks ?? {}).sort().join(','),
+    LocalVolumes: () =>
+      String((container.Mounts ?? []).filter((mount) => (mount as Json)['Driver'] === 'local').length),
+    Networks: () =>
+      Object.keys(container.NetworkSettings?.Networks ?? {})
+        .sort()
+        .join(','),
     Platform: () => null,
   });
 }
@@ -99,13 +120,20 @@ export async function listContainers(session: Session): Promise<number> {
   const limit = latest ? 1 : flags.number('last', -1);
   const api = await session.connect();
   const containers = await api.json<ContainerSummary[] | null>('GET', '/containers/json', {
-    query: { all: flags.bool('all') || limit > 0 || undefined, limit: limit > 0 ? limit : undefined, size: size || undefined, filters: filtersOf(flags.list('filter')) },
+    query: {
+      all: flags.bool('all') || limit > 0 || undefined,
+      limit: limit > 0 ? limit : undefined,
+      size: size || undefined,
+      filters: filtersOf(flags.list('filter')),
+    },
   });
   const now = Date.now();
   const rows = (containers ?? []).map((container) => {
     const view = row(container, !flags.bool('no-trunc'), now);
     return /\.Label\s/.test(format) ? view.with('LabelMap', () => container.Labels ?? {}) : view;
   });
-  session.print(formatList(rows, layoutFor(flags.bool('size')), { format: withLabelCalls(format), quiet: flags.bool('quiet') }));
+  session.print(
+    formatList(rows, layoutFor(flags.bool('size')), { format: withLabelCalls(format), quiet: flags.bool('quiet') }),
+  );
   return 0;
 }

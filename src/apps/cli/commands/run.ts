@@ -1,6 +1,5 @@
 /** `run`: create, attach, start, then either detach or follow the container to its exit code. */
-import { FLAG_ERROR_CODE, runError } from '../args/usage-error.ts';
-import { ExitError } from '../args/usage-error.ts';
+import { ExitError, FLAG_ERROR_CODE, runError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Hijacked, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
 import { checkTty, Detached, followSize, joinStreams, parseDetachKeys, proxySignals } from '../terminal/streams.ts';
@@ -15,7 +14,8 @@ interface Attachment {
 function wanted(session: Session): Attachment {
   const { flags } = session;
   const given = flags.list('attach').map((stream) => stream.toLowerCase());
-  if (given.length > 0) return { stdin: given.includes('stdin'), stdout: given.includes('stdout'), stderr: given.includes('stderr') };
+  if (given.length > 0)
+    return { stdin: given.includes('stdin'), stdout: given.includes('stdout'), stderr: given.includes('stderr') };
   return { stdin: flags.bool('interactive'), stdout: true, stderr: true };
 }
 
@@ -59,11 +59,21 @@ async function runAttached(session: Session, api: Api, id: string): Promise<numb
   const tty = flags.bool('tty');
   const detachKeys = flags.text('detach-keys') || (session.config.detachKeys ?? '');
   const stopProxy = !tty && flags.bool('sig-proxy', true) ? proxySignals(api, id) : () => undefined;
-  const connection: Hijacked | undefined = attach.stdin || attach.stdout || attach.stderr
-    ? await api.hijack(`/containers/${id}/attach`, { query: { stream: 1, ...(attach.stdin ? { stdin: 1 } : {}), ...(attach.stdout ? { stdout: 1 } : {}), ...(attach.stderr ? { stderr: 1 } : {}), detachKeys: detachKeys || undefined } })
-    : undefined;
+  const connection: Hijacked | undefined =
+    attach.stdin || attach.stdout || attach.stderr
+      ? await api.hijack(`/containers/${id}/attach`, {
+          query: {
+            stream: 1,
+            ...(attach.stdin ? { stdin: 1 } : {}),
+            ...(attach.stdout ? { stdout: 1 } : {}),
+            ...(attach.stderr ? { stderr: 1 } : {}),
+            detachKeys: detachKeys || undefined,
+          },
+        })
+      : undefined;
   const exit = waitForExit(api, id, flags.bool('rm') ? 'removed' : 'next-exit');
-  const joined = connection === undefined ? Promise.resolve() : joinStreams(connection, { tty, stdin: attach.stdin, detachKeys });
+  const joined =
+    connection === undefined ? Promise.resolve() : joinStreams(connection, { tty, stdin: attach.stdin, detachKeys });
   joined.catch(() => undefined);
   let stopSize: () => void = () => undefined;
   try {
@@ -90,7 +100,8 @@ export async function runContainer(session: Session): Promise<number> {
   const { flags } = session;
   const keys = flags.text('detach-keys');
   if (keys !== '') parseDetachKeys(keys);
-  if (flags.bool('detach') && flags.has('attach')) throw new ExitError(1, 'conflicting options: cannot specify both --attach and --detach\n');
+  if (flags.bool('detach') && flags.has('attach'))
+    throw new ExitError(1, 'conflicting options: cannot specify both --attach and --detach\n');
   if (!flags.bool('detach')) checkTty(wanted(session).stdin, flags.bool('tty'));
   const api = await session.connect();
   const id = await createContainer(session, api, 'run');

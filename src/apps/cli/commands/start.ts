@@ -2,7 +2,7 @@
 import { ExitError } from '../args/usage-error.ts';
 import type { Json } from '../connection/api.ts';
 import { ApiError } from '../connection/api.ts';
-import { segment, type Session } from '../session.ts';
+import { type Session, segment } from '../session.ts';
 import { attachAndWait } from './attach.ts';
 
 /** `start`. */
@@ -11,7 +11,9 @@ export async function startContainers(session: Session): Promise<number> {
   const api = await session.connect();
   const detachKeys = flags.text('detach-keys') || (session.config.detachKeys ?? '');
   const start = (name: string): Promise<Json> =>
-    api.json('POST', `/containers/${segment(name)}/start`, { query: { detachKeys: detachKeys || undefined, checkpoint: flags.text('checkpoint') || undefined } });
+    api.json('POST', `/containers/${segment(name)}/start`, {
+      query: { detachKeys: detachKeys || undefined, checkpoint: flags.text('checkpoint') || undefined },
+    });
   if (flags.bool('attach') || flags.bool('interactive')) {
     if (args.length > 1) throw new ExitError(1, 'you cannot start and attach multiple containers at once\n');
     const details = await api.json('GET', `/containers/${segment(args[0] ?? '')}/json`);

@@ -1,13 +1,23 @@
 /** `stats`: live resource usage. One sample a second and container; on a terminal the table is redrawn. */
-import { ApiError, type Api, type Json, jsonLines } from '../connection/api.ts';
+import { type Api, ApiError, type Json, jsonLines } from '../connection/api.ts';
 import { formatList, type ListLayout } from '../format/table.ts';
-import { segment, type Session } from '../session.ts';
-import { bytesSize, humanSize } from '../text/go-text.ts';
+import { type Session, segment } from '../session.ts';
 import { StructView } from '../template/values.ts';
+import { bytesSize, humanSize } from '../text/go-text.ts';
 import type { ContainerSummary } from './ps.ts';
 
 const LAYOUT: ListLayout = {
-  headers: { Container: 'CONTAINER', ID: 'CONTAINER ID', Name: 'NAME', CPUPerc: 'CPU %', MemUsage: 'MEM USAGE / LIMIT', MemPerc: 'MEM %', NetIO: 'NET I/O', BlockIO: 'BLOCK I/O', PIDs: 'PIDS' },
+  headers: {
+    Container: 'CONTAINER',
+    ID: 'CONTAINER ID',
+    Name: 'NAME',
+    CPUPerc: 'CPU %',
+    MemUsage: 'MEM USAGE / LIMIT',
+    MemPerc: 'MEM %',
+    NetIO: 'NET I/O',
+    BlockIO: 'BLOCK I/O',
+    PIDs: 'PIDS',
+  },
   table: '{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}',
   quiet: '{{.ID}}',
 };
@@ -33,8 +43,11 @@ function numberAt(value: unknown, ...path: readonly string[]): number {
 
 /** Docker's arithmetic on a stats answer. */
 export function usageOf(sample: Json): Usage {
-  const cpuDelta = numberAt(sample, 'cpu_stats', 'cpu_usage', 'total_usage') - numberAt(sample, 'precpu_stats', 'cpu_usage', 'total_usage');
-  const systemDelta = numberAt(sample, 'cpu_stats', 'system_cpu_usage') - numberAt(sample, 'precpu_stats', 'system_cpu_usage');
+  const cpuDelta =
+    numberAt(sample, 'cpu_stats', 'cpu_usage', 'total_usage') -
+    numberAt(sample, 'precpu_stats', 'cpu_usage', 'total_usage');
+  const systemDelta =
+    numberAt(sample, 'cpu_stats', 'system_cpu_usage') - numberAt(sample, 'precpu_stats', 'system_cpu_usage');
   const perCpu = ((sample['cpu_stats'] as Json | undefined)?.['cpu_usage'] as Json | undefined)?.['percpu_usage'];
   const cpus = numberAt(sample, 'cpu_stats', 'online_cpus') || (Array.isArray(perCpu) ? perCpu.length : 0);
   const used = numberAt(sample, 'memory_stats', 'usage');
@@ -42,8 +55,13 @@ export function usageOf(sample: Json): Usage {
   const inactive = numberAt(sample, ...stats, 'total_inactive_file') || numberAt(sample, ...stats, 'inactive_file');
   const networks = Object.values((sample['networks'] as Json | undefined) ?? {});
   const sum = (key: string): number => networks.reduce<number>((total, network) => total + numberAt(network, key), 0);
-  const io = ((sample['blkio_stats'] as Json | undefined)?.['io_service_bytes_recursive'] as { op: string; value: number }[] | null | undefined) ?? [];
-  const bytes = (operation: string): number => io.filter(({ op }) => op.toLowerCase() === operation).reduce((total, { value }) => total + value, 0);
+  const io =
+    ((sample['blkio_stats'] as Json | undefined)?.['io_service_bytes_recursive'] as
+      | { op: string; value: number }[]
+      | null
+      | undefined) ?? [];
+  const bytes = (operation: string): number =>
+    io.filter(({ op }) => op.toLowerCase() === operation).reduce((total, { value }) => total + value, 0);
   return {
     cpu: cpuDelta > 0 && systemDelta > 0 ? (cpuDelta / systemDelta) * cpus * 100 : 0,
     memory: inactive < used ? used - inactive : used,
@@ -107,18 +125,27 @@ export async function statsCommand(session: Session): Promise<number> {
   const api = await session.connect();
   let names: readonly string[] = args;
   if (names.length === 0) {
-    const all = await api.json<ContainerSummary[] | null>('GET', '/containers/json', { query: { all: flags.bool('all') || undefined } });
+    const all = await api.json<ContainerSummary[] | null>('GET', '/containers/json', {
+      query: { all: flags.bool('all') || undefined },
+    });
     names = (all ?? []).map(({ Id }) => Id.slice(0, 12));
   }
   const rows: Row[] = names.map((asked) => ({ asked, id: '', name: '', usage: undefined }));
   const format = flags.text('format') || (session.config.statsFormat ?? '');
-  const render = (): string => formatList(rows.map((row) => view(row, !flags.bool('no-trunc'))), LAYOUT, { format, quiet: false });
+  const render = (): string =>
+    formatList(
+      rows.map((row) => view(row, !flags.bool('no-trunc'))),
+      LAYOUT,
+      { format, quiet: false },
+    );
   if (!flags.bool('no-stream')) {
     await follow(session, api, rows, render);
     return 0;
   }
   const results = await Promise.allSettled(rows.map((row) => sample(api, row, false)));
-  for (const result of results) if (result.status === 'rejected') throw result.reason instanceof ApiError ? result.reason : new Error(String(result.reason));
+  for (const result of results)
+    if (result.status === 'rejected')
+      throw result.reason instanceof ApiError ? result.reason : new Error(String(result.reason));
   session.print(render());
   return 0;
 }

@@ -17,11 +17,26 @@ function line(indent: string, label: string, value: string, width: number): stri
 function clientText(client: Json): string {
   const used = String(client['ApiVersion']);
   const api = used === CLIENT_API_VERSION ? used : `${used} (downgraded from ${CLIENT_API_VERSION})`;
-  const rows: [string, string][] = [['Version', String(client['Version'])], ['API version', api], ['Go version', String(client['GoVersion'])], ['Git commit', String(client['GitCommit'])], ['Built', String(client['BuildTime'])], ['OS/Arch', `${String(client['Os'])}/${String(client['Arch'])}`], ['Context', String(client['Context'])]];
+  const rows: [string, string][] = [
+    ['Version', String(client['Version'])],
+    ['API version', api],
+    ['Go version', String(client['GoVersion'])],
+    ['Git commit', String(client['GitCommit'])],
+    ['Built', String(client['BuildTime'])],
+    ['OS/Arch', `${String(client['Os'])}/${String(client['Arch'])}`],
+    ['Context', String(client['Context'])],
+  ];
   return `Client:\n${rows.map(([label, value]) => line(' ', label, value, 19)).join('')}`;
 }
 
-const ENGINE_DETAILS: readonly [string, string][] = [['API version', 'ApiVersion'], ['Go version', 'GoVersion'], ['Git commit', 'GitCommit'], ['Built', 'BuildTime'], ['OS/Arch', 'OsArch'], ['Experimental', 'Experimental']];
+const ENGINE_DETAILS: readonly [string, string][] = [
+  ['API version', 'ApiVersion'],
+  ['Go version', 'GoVersion'],
+  ['Git commit', 'GitCommit'],
+  ['Built', 'BuildTime'],
+  ['OS/Arch', 'OsArch'],
+  ['Experimental', 'Experimental'],
+];
 
 function componentText(component: Component): string {
   const details = component.Details ?? {};
@@ -72,7 +87,9 @@ export async function versionCommand(session: Session): Promise<number> {
     const { goJson } = await import('../template/values.ts');
     const data = { Client: client, Server: server };
     try {
-      session.print(format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`);
+      session.print(
+        format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`,
+      );
     } catch (error) {
       if (failure === undefined) throw new ExitError(1, `${(error as Error).message}\n`);
       session.print('\n');
@@ -82,7 +99,9 @@ export async function versionCommand(session: Session): Promise<number> {
     if (server !== null) {
       const name = (server['Platform'] as Json | undefined)?.['Name'];
       const components = (server['Components'] as Component[] | null) ?? [];
-      session.print(`\nServer:${typeof name === 'string' && name !== '' ? ` ${name}` : ''}\n${components.map(componentText).join('')}`);
+      session.print(
+        `\nServer:${typeof name === 'string' && name !== '' ? ` ${name}` : ''}\n${components.map(componentText).join('')}`,
+      );
     }
   }
   if (failure !== undefined) throw failure;

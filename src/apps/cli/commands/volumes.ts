@@ -2,11 +2,19 @@
 import { keyValues } from '../args/container-options.ts';
 import type { Json } from '../connection/api.ts';
 import { formatList, type ListLayout } from '../format/table.ts';
-import { filtersOf, forEachName, segment, type Session } from '../session.ts';
+import { filtersOf, forEachName, type Session, segment } from '../session.ts';
 import { StructView } from '../template/values.ts';
 
 const LAYOUT: ListLayout = {
-  headers: { Name: 'VOLUME NAME', Driver: 'DRIVER', Scope: 'SCOPE', Mountpoint: 'MOUNTPOINT', Labels: 'LABELS', Links: 'LINKS', Size: 'SIZE' },
+  headers: {
+    Name: 'VOLUME NAME',
+    Driver: 'DRIVER',
+    Scope: 'SCOPE',
+    Mountpoint: 'MOUNTPOINT',
+    Labels: 'LABELS',
+    Links: 'LINKS',
+    Size: 'SIZE',
+  },
   table: '{{.Driver}}\t{{.Name}}',
   quiet: '{{.Name}}',
   raw: 'name: {{.Name}}\ndriver: {{.Driver}}\n',
@@ -17,7 +25,9 @@ export async function listVolumes(session: Session): Promise<number> {
   const { flags } = session;
   const api = await session.connect();
   const answer = await api.json('GET', '/volumes', { query: { filters: filtersOf(flags.list('filter')) } });
-  const volumes = ((answer['Volumes'] as Json[] | null) ?? []).sort((a, b) => (String(a['Name']) < String(b['Name']) ? -1 : 1));
+  const volumes = ((answer['Volumes'] as Json[] | null) ?? []).sort((a, b) =>
+    String(a['Name']) < String(b['Name']) ? -1 : 1,
+  );
   const rows = volumes.map((volume) => {
     const labels = (volume['Labels'] as Record<string, string> | null) ?? {};
     return new StructView('*formatter.volumeContext', {
@@ -25,7 +35,10 @@ export async function listVolumes(session: Session): Promise<number> {
       Driver: () => volume['Driver'],
       Scope: () => volume['Scope'],
       Mountpoint: () => volume['Mountpoint'],
-      Labels: () => Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(','),
+      Labels: () =>
+        Object.entries(labels)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(','),
       Links: () => 'N/A',
       Size: () => 'N/A',
       Availability: () => 'N/A',
@@ -33,7 +46,12 @@ export async function listVolumes(session: Session): Promise<number> {
       Status: () => 'N/A',
     });
   });
-  session.print(formatList(rows, LAYOUT, { format: flags.text('format') || (session.config.volumesFormat ?? ''), quiet: flags.bool('quiet') }));
+  session.print(
+    formatList(rows, LAYOUT, {
+      format: flags.text('format') || (session.config.volumesFormat ?? ''),
+      quiet: flags.bool('quiet'),
+    }),
+  );
   return 0;
 }
 
@@ -42,7 +60,12 @@ export async function createVolume(session: Session): Promise<number> {
   const { flags, args } = session;
   const api = await session.connect();
   const volume = await api.json('POST', '/volumes/create', {
-    body: { Name: args[0] ?? flags.text('name'), Driver: flags.text('driver', 'local'), DriverOpts: keyValues(flags.list('opt')), Labels: keyValues(flags.list('label')) },
+    body: {
+      Name: args[0] ?? flags.text('name'),
+      Driver: flags.text('driver', 'local'),
+      DriverOpts: keyValues(flags.list('opt')),
+      Labels: keyValues(flags.list('label')),
+    },
   });
   session.print(`${String(volume['Name'])}\n`);
   return 0;
@@ -52,7 +75,9 @@ export async function createVolume(session: Session): Promise<number> {
 export async function removeVolumes(session: Session): Promise<number> {
   const api = await session.connect();
   return forEachName(session, session.args, async (name) => {
-    await api.json('DELETE', `/volumes/${segment(name)}`, { query: { force: session.flags.bool('force') || undefined } });
+    await api.json('DELETE', `/volumes/${segment(name)}`, {
+      query: { force: session.flags.bool('force') || undefined },
+    });
     return name;
   });
 }

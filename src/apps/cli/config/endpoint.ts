@@ -78,20 +78,37 @@ function contextEndpoint(directory: string, name: string): Endpoint {
   try {
     meta = JSON.parse(fs.readFileSync(path, 'utf8')) as ContextMeta;
   } catch {
-    throw new ExitError(1, `Failed to initialize: unable to resolve docker endpoint: context "${name}": context not found: open ${path}: no such file or directory\n`);
+    throw new ExitError(
+      1,
+      `Failed to initialize: unable to resolve docker endpoint: context "${name}": context not found: open ${path}: no such file or directory\n`,
+    );
   }
   const tlsDirectory = `${directory}/contexts/tls/${id}/docker`;
   const tls = fs.existsSync(tlsDirectory)
-    ? { ca: `${tlsDirectory}/ca.pem`, cert: `${tlsDirectory}/cert.pem`, key: `${tlsDirectory}/key.pem`, verify: meta.Endpoints?.docker?.SkipTLSVerify !== true }
+    ? {
+        ca: `${tlsDirectory}/ca.pem`,
+        cert: `${tlsDirectory}/cert.pem`,
+        key: `${tlsDirectory}/key.pem`,
+        verify: meta.Endpoints?.docker?.SkipTLSVerify !== true,
+      }
     : undefined;
-  return { host: meta.Endpoints?.docker?.Host ?? `unix://${GANTRY_SOCKET}`, context: name, isDefaultSocket: false, tls };
+  return {
+    host: meta.Endpoints?.docker?.Host ?? `unix://${GANTRY_SOCKET}`,
+    context: name,
+    isDefaultSocket: false,
+    tls,
+  };
 }
 
 function normalisedHost(host: string): string {
   const match = /^(unix|tcp|http|https|ssh|fd|npipe):\/\/(.*)$/s.exec(host);
-  if (match !== null) return match[1] === 'tcp' && !/:\d+$/.test(match[2] ?? '') ? `tcp://${match[2] || 'localhost'}:2375` : host;
+  if (match !== null)
+    return match[1] === 'tcp' && !/:\d+$/.test(match[2] ?? '') ? `tcp://${match[2] || 'localhost'}:2375` : host;
   if (!host.includes('://')) return `tcp://${host}`;
-  throw new ExitError(1, `Failed to initialize: unable to resolve docker endpoint: invalid bind address format: ${host}\n`);
+  throw new ExitError(
+    1,
+    `Failed to initialize: unable to resolve docker endpoint: invalid bind address format: ${host}\n`,
+  );
 }
 
 function tlsFromFlags(flags: ParsedFlags, directory: string): TlsPaths | undefined {
@@ -111,8 +128,10 @@ export function resolveEndpoint(flags: ParsedFlags, config: ConfigFile, director
   const tls = tlsFromFlags(flags, directory);
   const hosts = flags.list('host');
   if (hosts.length > 1) throw new ExitError(1, 'Specify only one -H\n');
-  if (hosts[0] !== undefined && flags.has('context')) throw new ExitError(1, 'Conflicting options: either specify --host or --context, not both\n');
-  if (hosts[0] !== undefined) return { host: normalisedHost(hosts[0]), context: 'default', isDefaultSocket: false, tls };
+  if (hosts[0] !== undefined && flags.has('context'))
+    throw new ExitError(1, 'Conflicting options: either specify --host or --context, not both\n');
+  if (hosts[0] !== undefined)
+    return { host: normalisedHost(hosts[0]), context: 'default', isDefaultSocket: false, tls };
   const explicit = flags.text('context');
   const environment = process.env['DOCKER_HOST'] ?? '';
   const named = explicit || (environment === '' ? process.env['DOCKER_CONTEXT'] || config.currentContext || '' : '');

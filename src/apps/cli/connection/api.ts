@@ -5,7 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
-import { type Endpoint } from '../config/endpoint.ts';
+import type { Endpoint } from '../config/endpoint.ts';
 
 /** An answer of the daemon that is an error; `message` is what the user sees after the prefix. */
 export class ApiError extends Error {
@@ -46,7 +46,9 @@ function encodeQuery(query: Query): string {
   for (const [key, value] of Object.entries(query)) {
     if (value === undefined) continue;
     for (const one of Array.isArray(value) ? value : [value]) {
-      parts.push(`${encodeURIComponent(key)}=${encodeURIComponent(one === true ? '1' : one === false ? '0' : String(one))}`);
+      parts.push(
+        `${encodeURIComponent(key)}=${encodeURIComponent(one === true ? '1' : one === false ? '0' : String(one))}`,
+      );
     }
   }
   return parts.length === 0 ? '' : `?${parts.join('&')}`;
@@ -122,7 +124,13 @@ export class Api {
       ...this.#target(),
       method: 'POST',
       path: `/v${this.version}${path}${encodeQuery(options.query ?? {})}`,
-      headers: { ...this.#headers(), 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), Connection: 'Upgrade', Upgrade: 'tcp' },
+      headers: {
+        ...this.#headers(),
+        'Content-Type': 'application/json',
+        'Content-Length': Buffer.byteLength(body),
+        Connection: 'Upgrade',
+        Upgrade: 'tcp',
+      },
     });
     request.on('upgrade', (response, socket: Duplex, head) => {
       if (head.length > 0) socket.unshift(head);
@@ -146,11 +154,18 @@ export class Api {
     const { readFileSync, existsSync } = process.getBuiltinModule('node:fs');
     const read = (path: string): Buffer | undefined => (existsSync(path) ? readFileSync(path) : undefined);
     const settings = { ca: read(tls.ca), cert: read(tls.cert), key: read(tls.key), rejectUnauthorized: tls.verify };
-    return { ...target, createConnection: () => process.getBuiltinModule('node:tls').connect({ ...target, port: Number(target.port), ...settings }) };
+    return {
+      ...target,
+      createConnection: () =>
+        process.getBuiltinModule('node:tls').connect({ ...target, port: Number(target.port), ...settings }),
+    };
   }
 
   #headers(): Record<string, string> {
-    return { Host: this.endpoint.host.startsWith('unix://') ? 'docker' : new URL(this.endpoint.host).host, 'User-Agent': 'Docker-Client/28.2.2 (linux)' };
+    return {
+      Host: this.endpoint.host.startsWith('unix://') ? 'docker' : new URL(this.endpoint.host).host,
+      'User-Agent': 'Docker-Client/28.2.2 (linux)',
+    };
   }
 
   #send(method: string, path: string, options: CallOptions): Promise<IncomingMessage> {
@@ -172,10 +187,16 @@ export class Api {
   #connectError(error: Error & { code?: string }): Error {
     const code = error.code ?? '';
     if (code === 'EACCES') {
-      return new ApiError(0, `permission denied while trying to connect to the Docker daemon socket at ${this.endpoint.host}`);
+      return new ApiError(
+        0,
+        `permission denied while trying to connect to the Docker daemon socket at ${this.endpoint.host}`,
+      );
     }
     if (['ENOENT', 'ECONNREFUSED', 'ENOTSOCK', 'EHOSTUNREACH', 'ETIMEDOUT'].includes(code)) {
-      return new ApiError(0, `Cannot connect to the Docker daemon at ${this.endpoint.host}. Is the docker daemon running?`);
+      return new ApiError(
+        0,
+        `Cannot connect to the Docker daemon at ${this.endpoint.host}. Is the docker daemon running?`,
+      );
     }
     return error;
   }
@@ -203,7 +224,9 @@ async function errorOf(response: IncomingMessage): Promise<ApiError> {
 /** Parses an object; integers that a JavaScript number cannot hold become bigints. */
 function parseExact(text: string): Json {
   const exact = (_key: string, value: unknown, context?: { source: string }): unknown =>
-    typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? '') ? BigInt(context?.source ?? 0) : value;
+    typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? '')
+      ? BigInt(context?.source ?? 0)
+      : value;
   return JSON.parse(text, exact as (key: string, value: unknown) => unknown) as Json;
 }
 

@@ -37,7 +37,9 @@ export async function ensureDaemon(api: Api): Promise<void> {
   const fs = process.getBuiltinModule('node:fs');
   fs.mkdirSync(EXEC_ROOT, { recursive: true, mode: 0o711 });
   const log = fs.openSync(`${EXEC_ROOT}/gantryd.log`, 'a', 0o600);
-  const child = process.getBuiltinModule('node:child_process').spawn(path, ['-H', api.endpoint.host], { detached: true, stdio: ['ignore', log, log] });
+  const child = process
+    .getBuiltinModule('node:child_process')
+    .spawn(path, ['-H', api.endpoint.host], { detached: true, stdio: ['ignore', log, log] });
   fs.closeSync(log);
   let ended = false;
   child.once('exit', () => {
@@ -49,5 +51,8 @@ export async function ensureDaemon(api: Api): Promise<void> {
     if (await answers(api)) return;
     await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
-  throw new ApiError(0, `Cannot connect to the Docker daemon at ${api.endpoint.host}. Is the docker daemon running?\nThe daemon did not start; see ${EXEC_ROOT}/gantryd.log`);
+  throw new ApiError(
+    0,
+    `Cannot connect to the Docker daemon at ${api.endpoint.host}. Is the docker daemon running?\nThe daemon did not start; see ${EXEC_ROOT}/gantryd.log`,
+  );
 }

@@ -10,7 +10,12 @@ export function goTime(milliseconds: number): string {
   const offset = -date.getTimezoneOffset();
   const sign = offset < 0 ? '-' : '+';
   const zone = `${sign}${two(Math.floor(Math.abs(offset) / 60))}${two(Math.abs(offset) % 60)}`;
-  const name = offset === 0 ? 'UTC' : (new Intl.DateTimeFormat('en-US', { timeZoneName: 'short' }).formatToParts(date).find(({ type }) => type === 'timeZoneName')?.value ?? zone);
+  const name =
+    offset === 0
+      ? 'UTC'
+      : (new Intl.DateTimeFormat('en-US', { timeZoneName: 'short' })
+          .formatToParts(date)
+          .find(({ type }) => type === 'timeZoneName')?.value ?? zone);
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())} ${zone} ${name}`;
 }
 

@@ -30,7 +30,11 @@ function show(key: string, group: Group): string {
 /** The text docker prints. */
 export function formatPorts(ports: readonly PortSummary[]): string {
   const sorted = [...ports].sort(
-    (a, b) => a.PrivatePort - b.PrivatePort || compareIp(a.IP ?? '', b.IP ?? '') || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || (a.Type < b.Type ? -1 : Number(a.Type > b.Type)),
+    (a, b) =>
+      a.PrivatePort - b.PrivatePort ||
+      compareIp(a.IP ?? '', b.IP ?? '') ||
+      (a.PublicPort ?? 0) - (b.PublicPort ?? 0) ||
+      (a.Type < b.Type ? -1 : Number(a.Type > b.Type)),
   );
   const groups = new Map<string, Group>();
   const result: string[] = [];

@@ -6,7 +6,7 @@ import { ExitError } from '../args/usage-error.ts';
 import { Template } from '../template/execute.ts';
 import { TemplateError } from '../template/lexer.ts';
 import { alignTabs } from '../template/tabwriter.ts';
-import { goJson, StructView } from '../template/values.ts';
+import { goJson, type StructView } from '../template/values.ts';
 
 /** A kind of list: its columns' titles and its default layout. */
 export interface ListLayout {
@@ -43,7 +43,8 @@ function headerView(headers: Readonly<Record<string, string>>): unknown {
 /** The text of a list. */
 export function formatList(rows: readonly StructView[], layout: ListLayout, choice: ListFormat): string {
   let format = choice.format;
-  if (choice.quiet && (format === '' || format === 'table')) return rows.map((row) => `${new Template(layout.quiet).execute(row)}\n`).join('');
+  if (choice.quiet && (format === '' || format === 'table'))
+    return rows.map((row) => `${new Template(layout.quiet).execute(row)}\n`).join('');
   if (format === 'json') return rows.map((row) => `${goJson(row.toJSON(), { escapeHtml: true })}\n`).join('');
   if (format === 'raw' && layout.raw !== undefined) format = layout.raw;
   if (format === '' || format === 'table') format = `table ${layout.table}`;

@@ -3,8 +3,15 @@
  * `template: NAME:LINE:COLUMN: executing "NAME" at <NODE>: …`.
  */
 import { FUNCTIONS } from './functions.ts';
-import { TemplateError, lineAt } from './lexer.ts';
-import { type Command, type Expression, type Node, type ParsedTemplate, type Pipeline, parseTemplate } from './parser.ts';
+import { lineAt, TemplateError } from './lexer.ts';
+import {
+  type Command,
+  type Expression,
+  type Node,
+  type ParsedTemplate,
+  type Pipeline,
+  parseTemplate,
+} from './parser.ts';
 import { isTrue, printValue, StructView, typeName } from './values.ts';
 
 /** How a missing key of a map is treated. */
@@ -101,7 +108,8 @@ class Execution {
   #print(pipe: Pipeline, value: unknown): string {
     const last = pipe.commands.at(-1)?.operands;
     const only = last?.length === 1 ? last[0] : undefined;
-    const key = only?.kind === 'field' || only?.kind === 'variable' || only?.kind === 'chain' ? (only.names.at(-1) ?? '') : '';
+    const key =
+      only?.kind === 'field' || only?.kind === 'variable' || only?.kind === 'chain' ? (only.names.at(-1) ?? '') : '';
     return printValue(value, key);
   }
 
@@ -144,8 +152,16 @@ class Execution {
 
   #callTemplate(node: Extract<Node, { kind: 'template' }>, dot: unknown): void {
     const nodes = this.#template.defined.get(node.name);
-    if (nodes === undefined) throw this.#fail({ text: `{{template "${node.name}"}}`, offset: node.offset }, `template "${node.name}" not defined`);
-    if (++this.#depth > MAX_TEMPLATE_DEPTH) throw this.#fail({ text: `{{template "${node.name}"}}`, offset: node.offset }, `exceeded maximum template depth (${MAX_TEMPLATE_DEPTH})`);
+    if (nodes === undefined)
+      throw this.#fail(
+        { text: `{{template "${node.name}"}}`, offset: node.offset },
+        `template "${node.name}" not defined`,
+      );
+    if (++this.#depth > MAX_TEMPLATE_DEPTH)
+      throw this.#fail(
+        { text: `{{template "${node.name}"}}`, offset: node.offset },
+        `exceeded maximum template depth (${MAX_TEMPLATE_DEPTH})`,
+      );
     const value = node.pipe === undefined ? null : this.#pipeline(node.pipe, dot);
     const saved = { variables: this.#variables, name: this.#name };
     this.#variables = [{ name: '$', value }];
@@ -228,7 +244,10 @@ class Execution {
       throw this.#fail(node, `can't evaluate field ${name} in type ${value.typeName}`);
     }
     if (typeof value !== 'object' || Array.isArray(value)) {
-      throw this.#fail(node, `can't evaluate field ${name} in type ${Array.isArray(value) ? '[]interface {}' : typeName(value)}`);
+      throw this.#fail(
+        node,
+        `can't evaluate field ${name} in type ${Array.isArray(value) ? '[]interface {}' : typeName(value)}`,
+      );
     }
     if (Object.hasOwn(value, name)) return (value as Record<string, unknown>)[name];
     if (this.#options.optionalKeys?.has(name) === true) return null;
@@ -236,12 +255,18 @@ class Execution {
     return undefined;
   }
 
-  #call(node: Extract<Expression, { kind: 'call' }>, call: { args: readonly Expression[]; piped: readonly unknown[]; dot: unknown }): unknown {
+  #call(
+    node: Extract<Expression, { kind: 'call' }>,
+    call: { args: readonly Expression[]; piped: readonly unknown[]; dot: unknown },
+  ): unknown {
     const spec = FUNCTIONS.get(node.name);
     if (spec === undefined) throw this.#fail(node, `"${node.name}" is not a defined function`);
     const count = call.args.length + call.piped.length;
     if (count < spec.min || (!spec.variadic && count > spec.min)) {
-      throw this.#fail(node, `wrong number of args for ${node.name}: want ${spec.variadic ? `at least ${spec.min}` : spec.min} got ${count}`);
+      throw this.#fail(
+        node,
+        `wrong number of args for ${node.name}: want ${spec.variadic ? `at least ${spec.min}` : spec.min} got ${count}`,
+      );
     }
     if (node.name === 'and' || node.name === 'or') return this.#shortCircuit(node.name, call);
     const args = [...call.args.map((arg) => this.#operand(arg, call.dot)), ...call.piped];
@@ -267,6 +292,8 @@ class Execution {
     const line = lineAt(source, node.offset);
     const column = Buffer.byteLength(source.slice(source.lastIndexOf('\n', node.offset - 1) + 1, node.offset));
     const shown = node.text.length > 20 ? `${node.text.slice(0, 20)}...` : node.text;
-    return new TemplateError(`template: ${name}:${line}:${column}: executing "${this.#name}" at <${shown}>: ${message}`);
+    return new TemplateError(
+      `template: ${name}:${line}:${column}: executing "${this.#name}" at <${shown}>: ${message}`,
+    );
   }
 }

@@ -43,7 +43,8 @@ function indexInto(value: unknown, keys: readonly unknown[]): unknown {
 }
 
 function sliceOf(value: unknown, bounds: readonly unknown[]): unknown {
-  if (typeof value !== 'string' && !Array.isArray(value)) throw new Error(`can't slice item of type ${typeName(value)}`);
+  if (typeof value !== 'string' && !Array.isArray(value))
+    throw new Error(`can't slice item of type ${typeName(value)}`);
   const numbers = bounds.map((bound) => {
     if (typeof bound !== 'number') throw new Error(`cannot index slice/array with type ${typeName(bound)}`);
     if (bound < 0 || bound > value.length) throw new Error(`index out of range: ${bound}`);
@@ -86,12 +87,21 @@ function formatOne(verb: string, value: unknown, precision: number | undefined):
       if (typeof value === 'number' || typeof value === 'boolean') return wrong;
       return precision === undefined ? printValue(value) : [...printValue(value)].slice(0, precision).join('');
     case 'q':
-      return typeof value === 'string' ? goQuote(value) : Array.isArray(value) ? `[${value.map((item) => goQuote(printValue(item))).join(' ')}]` : wrong;
+      return typeof value === 'string'
+        ? goQuote(value)
+        : Array.isArray(value)
+          ? `[${value.map((item) => goQuote(printValue(item))).join(' ')}]`
+          : wrong;
     case 'd':
       return number === undefined || !Number.isInteger(number) ? wrong : printValue(number);
     case 'x':
     case 'X': {
-      const out = typeof value === 'string' ? Buffer.from(value).toString('hex') : number === undefined ? wrong : number.toString(16);
+      const out =
+        typeof value === 'string'
+          ? Buffer.from(value).toString('hex')
+          : number === undefined
+            ? wrong
+            : number.toString(16);
       return verb === 'X' ? out.toUpperCase() : out;
     }
     case 'o':
@@ -102,7 +112,9 @@ function formatOne(verb: string, value: unknown, precision: number | undefined):
     case 'e':
       return number === undefined ? wrong : number.toExponential(precision ?? 6).replace(/e([+-])(\d)$/, 'e$10$2');
     case 'g':
-      return number === undefined ? wrong : String(precision === undefined ? number : Number(number.toPrecision(precision)));
+      return number === undefined
+        ? wrong
+        : String(precision === undefined ? number : Number(number.toPrecision(precision)));
     case 't':
       return typeof value === 'boolean' ? String(value) : wrong;
     case 'c':
@@ -117,23 +129,37 @@ function formatOne(verb: string, value: unknown, precision: number | undefined):
 /** fmt.Sprintf for the values templates hold. */
 export function goPrintf(format: string, values: readonly unknown[]): string {
   let used = 0;
-  const out = format.replace(/%([-+# 0]*)(\*|\d+)?(?:\.(\*|\d*))?(.)?/gsu, (_, flags: string, width: string | undefined, precision: string | undefined, verb: string | undefined) => {
-    if (verb === undefined) return '%!(NOVERB)';
-    if (verb === '%') return '%';
-    const size = width === '*' ? Number(values[used++]) : Number(width ?? 0);
-    const digits = precision === undefined ? undefined : precision === '*' ? Number(values[used++]) : Number(precision);
-    if (used >= values.length) return `%!${verb}(MISSING)`;
-    const value = values[used++];
-    let one = formatOne(verb, value, digits);
-    if (flags.includes('+') && typeof value === 'number' && value >= 0 && 'dfeg'.includes(verb)) one = `+${one}`;
-    if (flags.includes('#') && verb === 'x' && typeof value === 'number') one = `0x${one}`;
-    return pad(one, size, { left: flags.includes('-'), zero: flags.includes('0') && !flags.includes('-') });
-  });
+  const out = format.replace(
+    /%([-+# 0]*)(\*|\d+)?(?:\.(\*|\d*))?(.)?/gsu,
+    (_, flags: string, width: string | undefined, precision: string | undefined, verb: string | undefined) => {
+      if (verb === undefined) return '%!(NOVERB)';
+      if (verb === '%') return '%';
+      const size = width === '*' ? Number(values[used++]) : Number(width ?? 0);
+      const digits =
+        precision === undefined ? undefined : precision === '*' ? Number(values[used++]) : Number(precision);
+      if (used >= values.length) return `%!${verb}(MISSING)`;
+      const value = values[used++];
+      let one = formatOne(verb, value, digits);
+      if (flags.includes('+') && typeof value === 'number' && value >= 0 && 'dfeg'.includes(verb)) one = `+${one}`;
+      if (flags.includes('#') && verb === 'x' && typeof value === 'number') one = `0x${one}`;
+      return pad(one, size, { left: flags.includes('-'), zero: flags.includes('0') && !flags.includes('-') });
+    },
+  );
   if (used >= values.length) return out;
-  return `${out}%!(EXTRA ${values.slice(used).map((value) => `${typeName(value)}=${printValue(value)}`).join(', ')})`;
+  return `${out}%!(EXTRA ${values
+    .slice(used)
+    .map((value) => `${typeName(value)}=${printValue(value)}`)
+    .join(', ')})`;
 }
 
-const HTML: Readonly<Record<string, string>> = { '<': '&lt;', '>': '&gt;', '&': '&amp;', '"': '&#34;', "'": '&#39;', '\0': '\uFFFD' };
+const HTML: Readonly<Record<string, string>> = {
+  '<': '&lt;',
+  '>': '&gt;',
+  '&': '&amp;',
+  '"': '&#34;',
+  "'": '&#39;',
+  '\0': '\uFFFD',
+};
 
 function jsEscape(value: string): string {
   return value.replace(/[\\'"<>&=\n\r\t]|[\0-\x1f]/g, (char) => {
@@ -167,7 +193,10 @@ function printValueOnly(value: unknown): string {
 }
 
 function titleCase(value: string): string {
-  return value.replace(/(^|[^\p{L}\p{N}_'])(\p{L})/gu, (_, before: string, letter: string) => before + letter.toUpperCase());
+  return value.replace(
+    /(^|[^\p{L}\p{N}_'])(\p{L})/gu,
+    (_, before: string, letter: string) => before + letter.toUpperCase(),
+  );
 }
 
 const exactly = (min: number, call: TemplateFunction): FunctionSpec => ({ min, variadic: false, call });
@@ -178,7 +207,12 @@ export const FUNCTIONS: ReadonlyMap<string, FunctionSpec> = new Map<string, Func
   ['and', atLeast(1, (...args) => args.find((arg) => !isTrue(arg)) ?? args.at(-1))],
   ['or', atLeast(1, (...args) => args.find(isTrue) ?? args.at(-1))],
   ['not', exactly(1, (value) => !isTrue(value))],
-  ['call', atLeast(1, (value) => { throw new Error(`non-function ${printValue(value)} of type ${typeName(value)}`); })],
+  [
+    'call',
+    atLeast(1, (value) => {
+      throw new Error(`non-function ${printValue(value)} of type ${typeName(value)}`);
+    }),
+  ],
   ['html', atLeast(0, (...args) => spaced(args).replace(/[<>&"'\0]/g, (char) => HTML[char] ?? char))],
   ['js', atLeast(0, (...args) => jsEscape(spaced(args)))],
   ['urlquery', atLeast(0, (...args) => goQueryEscape(spaced(args)))],
@@ -200,6 +234,11 @@ export const FUNCTIONS: ReadonlyMap<string, FunctionSpec> = new Map<string, Func
   ['title', exactly(1, (value) => titleCase(text(value)))],
   ['lower', exactly(1, (value) => text(value).toLowerCase())],
   ['upper', exactly(1, (value) => text(value).toUpperCase())],
-  ['pad', exactly(3, (value, before, after) => (text(value) === '' ? '' : ' '.repeat(Number(before)) + text(value) + ' '.repeat(Number(after))))],
+  [
+    'pad',
+    exactly(3, (value, before, after) =>
+      text(value) === '' ? '' : ' '.repeat(Number(before)) + text(value) + ' '.repeat(Number(after)),
+    ),
+  ],
   ['truncate', exactly(2, (value, length) => text(value).slice(0, Number(length)))],
 ]);

@@ -13,7 +13,9 @@ export interface Token {
 }
 
 /** A run of text, or one action. */
-export type Piece = { readonly kind: 'text'; readonly text: string } | { readonly kind: 'action'; readonly tokens: readonly Token[]; readonly offset: number };
+export type Piece =
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'action'; readonly tokens: readonly Token[]; readonly offset: number };
 
 /** A template that does not parse, or fails while it runs. */
 export class TemplateError extends Error {
@@ -42,7 +44,8 @@ function lexAction(source: string, name: string, start: number): { tokens: Token
   const tokens: Token[] = [];
   let at = start;
   let space = false;
-  const fail = (message: string): TemplateError => new TemplateError(`template: ${name}:${lineAt(source, at)}: ${message}`);
+  const fail = (message: string): TemplateError =>
+    new TemplateError(`template: ${name}:${lineAt(source, at)}: ${message}`);
   for (;;) {
     if (source.startsWith('}}', at)) return { tokens, end: at + 2, trimAfter: false };
     if (/^\s-\}\}/.test(source.slice(at, at + 4))) return { tokens, end: at + 4, trimAfter: true };

@@ -2,15 +2,27 @@
  * Parses Go templates into a tree: actions, pipelines, if/else/range/with/define/template/block,
  * break and continue. Node texts are rebuilt as text/template prints them in errors.
  */
-import { type Piece, TemplateError, type Token, lexTemplate, lineAt } from './lexer.ts';
+import { lexTemplate, lineAt, type Piece, TemplateError, type Token } from './lexer.ts';
 
 /** An operand. `text` is its printed form, `offset` its place in the source. */
 export type Expression =
   | { readonly kind: 'dot'; readonly text: string; readonly offset: number }
   | { readonly kind: 'literal'; readonly value: unknown; readonly text: string; readonly offset: number }
   | { readonly kind: 'field'; readonly names: readonly string[]; readonly text: string; readonly offset: number }
-  | { readonly kind: 'variable'; readonly name: string; readonly names: readonly string[]; readonly text: string; readonly offset: number }
-  | { readonly kind: 'chain'; readonly base: Expression; readonly names: readonly string[]; readonly text: string; readonly offset: number }
+  | {
+      readonly kind: 'variable';
+      readonly name: string;
+      readonly names: readonly string[];
+      readonly text: string;
+      readonly offset: number;
+    }
+  | {
+      readonly kind: 'chain';
+      readonly base: Expression;
+      readonly names: readonly string[];
+      readonly text: string;
+      readonly offset: number;
+    }
   | { readonly kind: 'call'; readonly name: string; readonly text: string; readonly offset: number }
   | { readonly kind: 'pipeline'; readonly pipe: Pipeline; readonly text: string; readonly offset: number };
 
@@ -34,7 +46,12 @@ export interface Pipeline {
 export type Node =
   | { readonly kind: 'text'; readonly text: string }
   | { readonly kind: 'action'; readonly pipe: Pipeline }
-  | { readonly kind: 'if' | 'range' | 'with'; readonly pipe: Pipeline; readonly body: readonly Node[]; readonly otherwise: readonly Node[] }
+  | {
+      readonly kind: 'if' | 'range' | 'with';
+      readonly pipe: Pipeline;
+      readonly body: readonly Node[];
+      readonly otherwise: readonly Node[];
+    }
   | { readonly kind: 'template'; readonly name: string; readonly pipe: Pipeline | undefined; readonly offset: number }
   | { readonly kind: 'break' | 'continue' };
 
@@ -52,11 +69,13 @@ const ESCAPES: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r', a
 
 function unquote(text: string): string {
   if (text.startsWith('`')) return text.slice(1, -1);
-  return text.slice(1, -1).replace(/\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)/gu, (_, escape: string) => {
-    if (/^[xuU]./.test(escape)) return String.fromCodePoint(Number.parseInt(escape.slice(1), 16));
-    if (/^[0-7]{3}$/.test(escape)) return String.fromCodePoint(Number.parseInt(escape, 8));
-    return ESCAPES[escape] ?? escape;
-  });
+  return text
+    .slice(1, -1)
+    .replace(/\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)/gu, (_, escape: string) => {
+      if (/^[xuU]./.test(escape)) return String.fromCodePoint(Number.parseInt(escape.slice(1), 16));
+      if (/^[0-7]{3}$/.test(escape)) return String.fromCodePoint(Number.parseInt(escape, 8));
+      return ESCAPES[escape] ?? escape;
+    });
 }
 
 /** A list of nodes and the word that ended it. */
@@ -164,9 +183,13 @@ class Parser {
 
   #parseNamed(keyword: 'define' | 'block' | 'template', reader: TokenReader, nodes: Node[]): void {
     const token = reader.next();
-    if (token?.kind !== 'string') throw this.#fail(`unexpected ${token === undefined ? '"}}"' : `"${token.text}"`} in ${keyword} clause`);
+    if (token?.kind !== 'string')
+      throw this.#fail(`unexpected ${token === undefined ? '"}}"' : `"${token.text}"`} in ${keyword} clause`);
     const name = unquote(token.text);
-    const pipe = keyword === 'define' || reader.peek() === undefined ? undefined : this.#parsePipeline(reader, `${keyword} clause`);
+    const pipe =
+      keyword === 'define' || reader.peek() === undefined
+        ? undefined
+        : this.#parsePipeline(reader, `${keyword} clause`);
     if (keyword !== 'template') {
       const saved = this.#variables;
       this.#variables = new Set(['$']);
@@ -192,7 +215,8 @@ class Parser {
       } else {
         this.#expectEnd(body.rest, 'else');
         const last = this.#parseBlock();
-        if (last.ending !== 'end') throw this.#fail(last.ending === 'eof' ? 'unexpected EOF' : 'expected end; found {{else}}');
+        if (last.ending !== 'end')
+          throw this.#fail(last.ending === 'eof' ? 'unexpected EOF' : 'expected end; found {{else}}');
         otherwise = last.nodes;
       }
     }
@@ -302,7 +326,10 @@ class Parser {
 }
 
 /** Parses a template; throws TemplateError with text/template's texts. */
-export function parseTemplate(source: string, options: { name: string; functions: ReadonlySet<string> }): ParsedTemplate {
+export function parseTemplate(
+  source: string,
+  options: { name: string; functions: ReadonlySet<string> },
+): ParsedTemplate {
   const parser = new Parser(source, options);
   const nodes = parser.parseAll();
   return { name: options.name, source, nodes, defined: parser.defined };

@@ -60,7 +60,8 @@ function formatBlock(table: Table, range: Range): void {
       end++;
     }
     const isEmpty = table.lines.slice(line, end).every((row) => (row[column] ?? '') === '');
-    const width = isEmpty && table.settings.minWidth === 0 ? 0 : Math.max(table.settings.minWidth, widest + table.settings.padding);
+    const width =
+      isEmpty && table.settings.minWidth === 0 ? 0 : Math.max(table.settings.minWidth, widest + table.settings.padding);
     formatBlock(table, { column: column + 1, from: line, to: end, widths: [...widths, width] });
     line = end;
   }
@@ -68,8 +69,10 @@ function formatBlock(table: Table, range: Range): void {
 
 function joinRow(cells: readonly string[], widths: readonly number[], settings: TabSettings): string {
   const pad = settings.padChar ?? ' ';
-  return cells.map((cell, index) => {
-    const width = widths[index];
-    return width === undefined ? cell : cell + pad.repeat(Math.max(0, width - widthOf(cell)));
-  }).join('');
+  return cells
+    .map((cell, index) => {
+      const width = widths[index];
+      return width === undefined ? cell : cell + pad.repeat(Math.max(0, width - widthOf(cell)));
+    })
+    .join('');
 }

@@ -4,7 +4,12 @@ import { Template } from './execute.ts';
 import { alignTabs } from './tabwriter.ts';
 import { StructView } from './values.ts';
 
-const data = { Name: 'x', State: { Status: 'running', Pid: 3 }, List: [1, 2], Networks: { b: { IP: '1' }, a: { IP: '2' } } };
+const data = {
+  Name: 'x',
+  State: { Status: 'running', Pid: 3 },
+  List: [1, 2],
+  Networks: { b: { IP: '1' }, a: { IP: '2' } },
+};
 
 function render(source: string): string {
   return new Template(source).execute(data, { missingKey: 'error' });
@@ -50,5 +55,8 @@ test('an unknown field of a formatter row names its type', () => {
 });
 
 test('tab-separated cells align like text/tabwriter with docker settings', () => {
-  assert.equal(alignTabs('A\tBBBBBBBBBBBBB\tC\naaa\tb\tc\n'), 'A         BBBBBBBBBBBBB   C\naaa       b               c\n');
+  assert.equal(
+    alignTabs('A\tBBBBBBBBBBBBB\tC\naaa\tb\tc\n'),
+    'A         BBBBBBBBBBBBB   C\naaa       b               c\n',
+  );
 });

@@ -39,7 +39,9 @@ export class StructView {
 
 /** Keys whose objects are Go maps in the Engine's types; every other object is a struct when it is printed. */
 const MAP_KEYS = new Set(
-  'Labels Options Networks Ports ExposedPorts Volumes PortBindings Sysctls Tmpfs StorageOpt Annotations Data Config DriverOpts Runtimes Attributes Containers NetworkIDToPeers'.split(' '),
+  'Labels Options Networks Ports ExposedPorts Volumes PortBindings Sysctls Tmpfs StorageOpt Annotations Data Config DriverOpts Runtimes Attributes Containers NetworkIDToPeers'.split(
+    ' ',
+  ),
 );
 const MAPS = new WeakSet<object>();
 
@@ -62,17 +64,24 @@ export function printValue(value: unknown, key = ''): string {
   if (typeof value === 'number') return printNumber(value);
   if (typeof value === 'bigint') return String(value);
   if (Array.isArray(value)) return `[${value.map((item) => printValue(item)).join(' ')}]`;
-  if (value instanceof StructView) return `{${Object.values(value.toJSON()).map((item) => printValue(item)).join(' ')}}`;
+  if (value instanceof StructView)
+    return `{${Object.values(value.toJSON())
+      .map((item) => printValue(item))
+      .join(' ')}}`;
   if (typeof value === 'object') {
     const entries = Object.entries(value);
     if (!isMap(value, key) && key !== '') return `{${entries.map(([name, item]) => printValue(item, name)).join(' ')}}`;
-    return `map[${entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, item]) => `${name}:${printValue(item, isMap(value, key) ? '' : name)}`).join(' ')}]`;
+    return `map[${entries
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, item]) => `${name}:${printValue(item, isMap(value, key) ? '' : name)}`)
+      .join(' ')}]`;
   }
   return String(value);
 }
 
 function printNumber(value: number): string {
-  if (Number.isInteger(value)) return Math.abs(value) < 1e21 ? BigInt(value).toString() : value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2');
+  if (Number.isInteger(value))
+    return Math.abs(value) < 1e21 ? BigInt(value).toString() : value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2');
   return String(value);
 }
 
@@ -98,12 +107,15 @@ export function typeName(value: unknown): string {
 
 /** Writes bigints as JSON numbers. */
 function exactIntegers(_key: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(value)) : value;
+  return typeof value === 'bigint'
+    ? (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(String(value))
+    : value;
 }
 
 /** encoding/json's text: keys as they are, HTML characters escaped unless told otherwise. */
 export function goJson(value: unknown, options: { escapeHtml?: boolean; indent?: string } = {}): string {
   const text = JSON.stringify(value ?? null, exactIntegers, options.indent) ?? 'null';
-  const escaped = options.escapeHtml === false ? text : text.replace(/[<>&]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`);
+  const escaped =
+    options.escapeHtml === false ? text : text.replace(/[<>&]/g, (char) => `\\u00${char.charCodeAt(0).toString(16)}`);
   return escaped.replace(/[\u2028\u2029]/g, (char) => `\\u${char.charCodeAt(0).toString(16)}`);
 }

@@ -20,7 +20,11 @@ export function progressBar(current: number, total: number, columns: number): st
 }
 
 /** Draws until the messages end. `onAux` receives the `aux` objects. */
-export async function renderProgress(messages: AsyncIterable<Json>, output: Writable & { isTTY?: boolean; columns?: number }, onAux?: (aux: Json) => void): Promise<void> {
+export async function renderProgress(
+  messages: AsyncIterable<Json>,
+  output: Writable & { isTTY?: boolean; columns?: number },
+  onAux?: (aux: Json) => void,
+): Promise<void> {
   const lines = new Map<string, number>();
   const isTty = output.isTTY === true;
   for await (const message of messages) {
@@ -38,7 +42,10 @@ export async function renderProgress(messages: AsyncIterable<Json>, output: Writ
   }
 }
 
-function draw(message: Json, screen: { output: Writable & { columns?: number }; lines: Map<string, number>; isTty: boolean }): void {
+function draw(
+  message: Json,
+  screen: { output: Writable & { columns?: number }; lines: Map<string, number>; isTty: boolean },
+): void {
   const { output, lines, isTty } = screen;
   const id = message['id'] === undefined ? '' : String(message['id']);
   const detail = (message['progressDetail'] ?? {}) as Json;

@@ -4,8 +4,8 @@
  */
 import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
-import { type Api, ApiError, type Hijacked } from '../connection/api.ts';
 import { ExitError } from '../args/usage-error.ts';
+import { type Api, ApiError, type Hijacked } from '../connection/api.ts';
 
 /** How a connection is joined. */
 export interface JoinOptions {
@@ -123,7 +123,9 @@ export async function joinStreams(connection: Hijacked, options: JoinOptions): P
   const input = options.stdin ? pumpStdin(socket, options) : undefined;
   socket.on('error', () => undefined);
   try {
-    const output = options.tty ? copyRaw(socket) : demultiplex(socket as AsyncIterable<Buffer>, process.stdout, process.stderr);
+    const output = options.tty
+      ? copyRaw(socket)
+      : demultiplex(socket as AsyncIterable<Buffer>, process.stdout, process.stderr);
     await (input === undefined ? output : Promise.race([output, input.detached]));
   } catch (error) {
     if ((error as { code?: string }).code !== 'ECONNRESET') throw error;
@@ -147,22 +149,51 @@ export function followSize(api: Api, path: string): () => void {
   const resize = (): void => {
     const { rows, columns } = process.stdout;
     if (!rows || !columns) return;
-    api.open('POST', path, { query: { h: rows, w: columns } }).then((response) => response.resume(), () => undefined);
+    api.open('POST', path, { query: { h: rows, w: columns } }).then(
+      (response) => response.resume(),
+      () => undefined,
+    );
   };
   resize();
   process.on('SIGWINCH', resize);
   return () => process.off('SIGWINCH', resize);
 }
 
-const NOT_PROXIED = new Set(['SIGKILL', 'SIGSTOP', 'SIGCHLD', 'SIGPIPE', 'SIGURG', 'SIGPROF', 'SIGWINCH', 'SIGSEGV', 'SIGILL', 'SIGFPE', 'SIGBUS', 'SIGTRAP', 'SIGVTALRM', 'SIGIO', 'SIGPOLL', 'SIGUNUSED', 'SIGIOT', 'SIGABRT', 'SIGSTKFLT', 'SIGUSR1']);
+const NOT_PROXIED = new Set([
+  'SIGKILL',
+  'SIGSTOP',
+  'SIGCHLD',
+  'SIGPIPE',
+  'SIGURG',
+  'SIGPROF',
+  'SIGWINCH',
+  'SIGSEGV',
+  'SIGILL',
+  'SIGFPE',
+  'SIGBUS',
+  'SIGTRAP',
+  'SIGVTALRM',
+  'SIGIO',
+  'SIGPOLL',
+  'SIGUNUSED',
+  'SIGIOT',
+  'SIGABRT',
+  'SIGSTKFLT',
+  'SIGUSR1',
+]);
 
 /** Forwards this process's signals to the container; returns the function that stops it. */
 export function proxySignals(api: Api, id: string): () => void {
-  const signals = Object.keys(process.getBuiltinModule('node:os').constants.signals).filter((name) => !NOT_PROXIED.has(name) || name === 'SIGUSR1') as NodeJS.Signals[];
+  const signals = Object.keys(process.getBuiltinModule('node:os').constants.signals).filter(
+    (name) => !NOT_PROXIED.has(name) || name === 'SIGUSR1',
+  ) as NodeJS.Signals[];
   const forward = (signal: NodeJS.Signals): void => {
-    api.open('POST', `/containers/${id}/kill`, { query: { signal: signal.slice(3) } }).then((response) => response.resume(), (error: unknown) => {
-      if (!(error instanceof ApiError)) throw error;
-    });
+    api.open('POST', `/containers/${id}/kill`, { query: { signal: signal.slice(3) } }).then(
+      (response) => response.resume(),
+      (error: unknown) => {
+        if (!(error instanceof ApiError)) throw error;
+      },
+    );
   };
   const installed: NodeJS.Signals[] = [];
   for (const signal of signals) {

@@ -55,7 +55,10 @@ const SUFFIXES = /^([kmgtp])(i?b)?$|^b$|^$/;
 export function ramInBytes(text: string): number {
   const cut = Math.max(...'0123456789. '.split('').map((char) => text.lastIndexOf(char)));
   if (cut === -1) throw new Error(`invalid size: '${text}'`);
-  const split = text[cut] === ' ' ? { number: text.slice(0, cut), suffix: text.slice(cut + 1) } : { number: text.slice(0, cut + 1), suffix: text.slice(cut + 1) };
+  const split =
+    text[cut] === ' '
+      ? { number: text.slice(0, cut), suffix: text.slice(cut + 1) }
+      : { number: text.slice(0, cut + 1), suffix: text.slice(cut + 1) };
   if (!/^[+-]?(\d+\.?\d*|\.\d+)$/.test(split.number)) {
     throw new Error(`strconv.ParseFloat: parsing ${goQuote(split.number)}: invalid syntax`);
   }
@@ -72,7 +75,7 @@ export function ramInBytes(text: string): number {
 export function fromHumanSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([kKmMgGtTpP]?)[iI]?[bB]?$/.exec(text);
   if (match === null) throw new Error(`invalid size: '${text}'`);
-  return Math.trunc(Number(match[1]) * 1000 ** (' kmgtp'.indexOf((match[2] ?? '').toLowerCase() || ' ')));
+  return Math.trunc(Number(match[1]) * 1000 ** ' kmgtp'.indexOf((match[2] ?? '').toLowerCase() || ' '));
 }
 
 /** Go's `%.Ng` of a positive number. */
