@@ -192,7 +192,10 @@ const DEFAULT_EPHEMERAL_RANGE = { first: 49153, last: 65535 };
 /** The kernel's local port range, docker's own where it cannot be read. */
 function ephemeralRange(): { first: number; last: number } {
   try {
-    const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').trim().split(/\s+/).map(Number);
+    const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8')
+      .trim()
+      .split(/\s+/)
+      .map(Number);
     if (first !== undefined && last !== undefined && first > 0 && last >= first) return { first, last };
   } catch {
     // Unreadable: use the default.

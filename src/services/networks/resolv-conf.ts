@@ -21,7 +21,10 @@ export function parseResolvConf(content: string): Parsed {
   let search: string[] = [];
   const options: string[] = [];
   for (const line of content.split('\n')) {
-    const [keyword, ...values] = line.replace(/[#;].*$/, '').trim().split(/\s+/);
+    const [keyword, ...values] = line
+      .replace(/[#;].*$/, '')
+      .trim()
+      .split(/\s+/);
     if (keyword === 'nameserver' && values[0] !== undefined) servers.push(values[0]);
     if (keyword === 'search' || keyword === 'domain') search = values;
     if (keyword === 'options') options.push(...values);

@@ -55,7 +55,7 @@ const RT_SCOPE_LINK = 253;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NTF_MASTER = 4;
-const NUD_REACHABLE = 2;
+const NUD_NOARP = 0x40;
 const NUD_STALE = 4;
 
 /** A request without sequence number. `what` names operation and object in errors. */
@@ -360,13 +360,13 @@ export function setNeighbour(index: number, address: string, mac: string): Reque
   };
 }
 
-/** Tells the bridge behind which port a MAC address is now. */
+/** Tells the bridge behind which port a MAC address is now: a static entry, which goes with the port (a port not yet forwarding takes no other kind). */
 export function setForwarding(portIndex: number, mac: string): Request {
   return {
     what: `set forwarding entry ${mac}`,
     type: RTM_NEWNEIGH,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: neighbourBody(AF_BRIDGE, portIndex, NUD_REACHABLE, NTF_MASTER),
+    body: neighbourBody(AF_BRIDGE, portIndex, NUD_NOARP, NTF_MASTER),
     attributes: [[NDA_LLADDR, macBytes(mac)]],
   };
 }
