@@ -113,7 +113,7 @@ describe('images', () => {
 
   test('image inspect shows configuration, layers and platform', async () => {
     const [about] = JSON.parse(await daemon.ok('image', 'inspect', 'busybox'));
-    assert.deepEqual(about.RepoTags, ['busybox:latest']);
+    assert.ok(about.RepoTags.includes('busybox:latest'));
     assert.deepEqual(about.Config.Cmd, ['sh']);
     assert.equal(about.RootFS.Type, 'layers');
     assert.equal(about.RootFS.Layers.length, 1);

@@ -1,5 +1,6 @@
 /** The default bridge, published ports, host and none, and the files that name hosts. */
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
 import { after, before, describe, test } from 'node:test';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { eventually, run } from '../harness/processes.ts';
@@ -89,18 +90,35 @@ describe('networking', () => {
     assert.match(ports['8080/tcp'][0].HostPort, /^\d+$/);
   });
 
-  test('a udp port carries datagrams both ways', async () => {
-    const name = await start('udp', ['-p', '127.0.0.1::9000/udp'], 'udpsvd', '0', '9000', 'cat');
+  test('a udp port carries datagrams both ways', async (context) => {
+    if (daemon.foreign)
+      return context.skip('needs the files of this host at their own paths; the other engine has its own root');
+    // busybox has no UDP server: Node of this host answers, in the network of the container.
+    const echo =
+      's=require("dgram").createSocket("udp4");s.on("message",(m,r)=>s.send(m,r.port,r.address));s.bind(9000)';
+    const name = await start(
+      'udp',
+      ['-p', '127.0.0.1::9000/udp', '-v', '/:/host:ro'],
+      'chroot',
+      '/host',
+      process.execPath,
+      '-e',
+      echo,
+    );
     const port = Number(await portOf(name, '9000/udp'));
-    const { createSocket } = await import('node:dgram');
     const socket = createSocket('udp4');
     let reply = '';
-    socket.on('message', (message) => (reply = message.toString()));
+    socket.on('message', (message) => {
+      reply = message.toString();
+    });
     try {
-      await eventually(() => {
-        socket.send('ping', port, '127.0.0.1');
-        return reply === 'ping';
-      });
+      await eventually(
+        () => {
+          socket.send('ping', port, '127.0.0.1');
+          return reply === 'ping';
+        },
+        { what: 'a datagram to come back' },
+      );
     } finally {
       socket.close();
     }
