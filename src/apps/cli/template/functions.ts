@@ -162,7 +162,7 @@ const HTML: Readonly<Record<string, string>> = {
 };
 
 function jsEscape(value: string): string {
-  return value.replace(/[\\'"<>&=\n\r\t]|[\0-\x1f]/g, (char) => {
+  return value.replace(/[\\'"<>&=\p{Cc}]/gu, (char) => {
     if (char === '\\' || char === "'" || char === '"') return `\\${char}`;
     return `\\u${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
   });

@@ -85,7 +85,7 @@ export function lexTemplate(source: string, name: string): Piece[] {
     if (text !== '') pieces.push({ kind: 'text', text });
     if (open === -1) return pieces;
     const start = open + (trimBefore ? 3 : 2);
-    const comment = /^\s*\/\*[^]*?\*\/(\s-)?\}\}/.exec(source.slice(start));
+    const comment = /^\s*\/\*[\s\S]*?\*\/(\s-)?\}\}/.exec(source.slice(start));
     if (comment !== null) {
       at = start + comment[0].length;
       trim = comment[1] !== undefined;
