@@ -87,7 +87,10 @@ test('argument counts are refused with docker words', () => {
   );
   assert.match(arityError(command('ps'), 1)?.message ?? '', /^gantry: 'gantry ps' accepts no arguments\n/);
   assert.match(arityError(command('tag'), 1)?.message ?? '', /^gantry: 'gantry tag' requires 2 arguments\n/);
-  assert.match(arityError(command('rm'), 0)?.message ?? '', /requires at least 1 argument\n[\s\S]*See 'gantry rm --help'/);
+  assert.match(
+    arityError(command('rm'), 0)?.message ?? '',
+    /requires at least 1 argument\n[\s\S]*See 'gantry rm --help'/,
+  );
   assert.equal(arityError(command('exec'), 3), undefined);
 });
 
