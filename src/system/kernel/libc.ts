@@ -21,6 +21,7 @@ const SIGNATURES = {
   fchownat: { returns: 'i32', arguments: ['i32', 'string', 'u32', 'u32', 'i32'] },
   fchmodat: { returns: 'i32', arguments: ['i32', 'string', 'u32', 'i32'] },
   utimensat: { returns: 'i32', arguments: ['i32', 'string', 'pointer', 'i32'] },
+  futimens: { returns: 'i32', arguments: ['i32', 'pointer'] },
   statx: { returns: 'i32', arguments: ['i32', 'string', 'i32', 'u32', 'pointer'] },
   getxattr: { returns: 'i64', arguments: ['string', 'string', 'pointer', 'u64'] },
   lgetxattr: { returns: 'i64', arguments: ['string', 'string', 'pointer', 'u64'] },
