@@ -1,7 +1,7 @@
 /** The `local` volume driver: `<data root>/volumes/<name>/_data`, optionally with a file system mounted on it. */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { mount, tryUnmount } from '#system/kernel/mount.ts';
+import { MNT_DETACH, mount, tryUnmount } from '#system/kernel/mount.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { VolumeDriver } from './contract.ts';
 
@@ -17,19 +17,31 @@ export interface OptionMounter {
 const kernelMounter: OptionMounter = {
   mount(source, target, type, options) {
     const parts = options.split(',').filter((option) => option !== '');
-    const flags = parts.reduce((sum, option) => sum | (MOUNT_FLAGS[option] ?? 0), 0);
+    const flags = parts.reduce((sum, option) => sum | (MOUNT_FLAGS[option] ?? 0n), 0n);
     const data = parts.filter((option) => MOUNT_FLAGS[option] === undefined).join(',');
     mount(source, target, { ...(type === '' ? {} : { type }), flags, ...(data === '' ? {} : { data }) });
   },
   unmount(target) {
-    tryUnmount(target, 2);
+    tryUnmount(target, MNT_DETACH);
   },
 };
 
-/** mount(2) flags by their option names (linux/mount.h). */
-const MOUNT_FLAGS: Readonly<Record<string, number>> = {
-  ro: 1, nosuid: 2, nodev: 4, noexec: 8, sync: 16, remount: 32, dirsync: 128, noatime: 1024, nodiratime: 2048,
-  bind: 4096, rbind: 4096 | 16384, relatime: 1 << 21, strictatime: 1 << 24, rw: 0, defaults: 0,
+/** mount(2) flags by option name (linux/mount.h). */
+const MOUNT_FLAGS: Readonly<Record<string, bigint>> = {
+  defaults: 0n,
+  rw: 0n,
+  ro: 1n,
+  nosuid: 2n,
+  nodev: 4n,
+  noexec: 8n,
+  sync: 16n,
+  dirsync: 128n,
+  noatime: 1024n,
+  nodiratime: 2048n,
+  bind: 4096n,
+  rbind: 4096n | 16384n,
+  relatime: 1n << 21n,
+  strictatime: 1n << 24n,
 };
 
 /** Volumes as plain directories. Names were checked here at creation, so they never leave the root. */
