@@ -3,7 +3,12 @@ import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { InterfaceStatistics } from '#services/networks/contract.ts';
 import type { CgroupStatistics } from '#system/cgroup/statistics.ts';
-import type { ContainerBlkioStatEntry, ContainerCPUStats, ContainerMemoryStats, ContainerStatsResponse } from '#wire/engine.ts';
+import type {
+  ContainerBlkioStatEntry,
+  ContainerCPUStats,
+  ContainerMemoryStats,
+  ContainerStatsResponse,
+} from '#wire/engine.ts';
 
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 /** USER_HZ is 100 on every Linux. */

@@ -1,6 +1,7 @@
 /** `docker update`: a container's limits and restart policy changed in place. Pure. */
-import { updateResources } from '#services/spec/resources.ts';
+
 import type { OciResources } from '#services/spec/oci.ts';
+import { updateResources } from '#services/spec/resources.ts';
 import { GantryError } from '#types/errors.ts';
 import type { ContainerUpdateRequest, HostConfig } from '#wire/engine.ts';
 import type { RequestVersion } from './create/adjust-version.ts';
@@ -47,11 +48,25 @@ function adjusted(request: ContainerUpdateRequest, version: RequestVersion): Con
 
 /** Fields that a non-zero value replaces. Compat: block I/O device lists are ignored below API 1.55. */
 const REPLACED = [
-  'BlkioWeight', 'CpuShares', 'NanoCpus', 'CpuPeriod', 'CpuQuota', 'CpusetCpus', 'CpusetMems', 'Memory',
-  'MemorySwap', 'MemoryReservation', 'KernelMemory', 'CpuRealtimePeriod', 'CpuRealtimeRuntime',
+  'BlkioWeight',
+  'CpuShares',
+  'NanoCpus',
+  'CpuPeriod',
+  'CpuQuota',
+  'CpusetCpus',
+  'CpusetMems',
+  'Memory',
+  'MemorySwap',
+  'MemoryReservation',
+  'KernelMemory',
+  'CpuRealtimePeriod',
+  'CpuRealtimeRuntime',
 ] as const;
 
-function merge(container: { readonly id: string; readonly hostConfig: HostConfig }, wanted: ResourceLimits): HostConfig {
+function merge(
+  container: { readonly id: string; readonly hostConfig: HostConfig },
+  wanted: ResourceLimits,
+): HostConfig {
   const { id, hostConfig } = container;
   const set = (value: number | undefined): boolean => (value ?? 0) > 0;
   const busy = (what: string, already: string): never =>

@@ -17,7 +17,13 @@ function input(hostConfig: HostConfig = {}, change: Partial<SpecInput> = {}): Sp
   return {
     id: 'abc',
     config: { Hostname: 'box', Env: ['A=1'] },
-    hostConfig: { NetworkMode: 'bridge', IpcMode: 'private', ShmSize: 67108864, CgroupnsMode: 'private', ...hostConfig },
+    hostConfig: {
+      NetworkMode: 'bridge',
+      IpcMode: 'private',
+      ShmSize: 67108864,
+      CgroupnsMode: 'private',
+      ...hostConfig,
+    },
     args: ['true'],
     rootfs: '/rootfs',
     user: { user: { uid: 0, gid: 0, additionalGids: [0] }, home: '/root' },
@@ -49,17 +55,26 @@ function input(hostConfig: HostConfig = {}, change: Partial<SpecInput> = {}): Sp
 test('an ordinary container gets docker’s namespaces, capabilities, sysctls and default mounts', () => {
   const spec = buildSpec(input());
   assert.deepEqual(spec.linux.namespaces, [
-    { type: 'mount' }, { type: 'network', path: '/run/ns' }, { type: 'uts' }, { type: 'pid' }, { type: 'ipc' }, { type: 'cgroup' },
+    { type: 'mount' },
+    { type: 'network', path: '/run/ns' },
+    { type: 'uts' },
+    { type: 'pid' },
+    { type: 'ipc' },
+    { type: 'cgroup' },
   ]);
   assert.deepEqual(spec.process.capabilities.bounding, DEFAULT_CAPABILITIES);
   assert.equal(spec.linux.sysctl['net.ipv4.ip_unprivileged_port_start'], '0');
-  assert.deepEqual(spec.mounts.map((mount) => mount.destination), [
-    '/proc', '/dev', '/dev/pts', '/sys', '/sys/fs/cgroup', '/dev/mqueue', '/dev/shm',
-  ]);
+  assert.deepEqual(
+    spec.mounts.map((mount) => mount.destination),
+    ['/proc', '/dev', '/dev/pts', '/sys', '/sys/fs/cgroup', '/dev/mqueue', '/dev/shm'],
+  );
   assert.ok(spec.mounts.at(-1)?.options.includes('size=67108864'));
   assert.equal(spec.linux.cgroupsPath, '/gantry/abc');
   assert.deepEqual(spec.process.env, [
-    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOSTNAME=box', 'A=1', 'HOME=/root',
+    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    'HOSTNAME=box',
+    'A=1',
+    'HOME=/root',
   ]);
 });
 
@@ -67,7 +82,9 @@ test('the default seccomp profile is filtered by architecture and capabilities',
   const plain = buildSpec(input()).linux.seccomp;
   assert.deepEqual(plain?.architectures, ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32']);
   const names = (spec: OciSeccomp | undefined): string[] =>
-    (spec?.syscalls as { names: string[]; args?: unknown }[]).filter((call) => call.args === undefined).flatMap((call) => call.names);
+    (spec?.syscalls as { names: string[]; args?: unknown }[])
+      .filter((call) => call.args === undefined)
+      .flatMap((call) => call.names);
   assert.ok(names(plain).includes('read'));
   assert.ok(!names(plain).includes('mount'));
   assert.ok(names(buildSpec(input({ CapAdd: ['SYS_ADMIN'] })).linux.seccomp).includes('mount'));
@@ -81,14 +98,17 @@ test('privileged never asks for a capability that the daemon does not have', () 
   const spec = buildSpec({ ...base, host: { ...base.host, capabilities: limited } });
   assert.deepEqual(spec.process.capabilities.bounding, limited);
   assert.equal(spec.linux.maskedPaths, undefined);
-  const options = (path: string): readonly string[] => spec.mounts.find((mount) => mount.destination === path)?.options ?? [];
+  const options = (path: string): readonly string[] =>
+    spec.mounts.find((mount) => mount.destination === path)?.options ?? [];
   assert.ok(!options('/sys').includes('ro'));
   assert.ok(!options('/sys/fs/cgroup').includes('ro'));
   assert.deepEqual(spec.linux.resources.devices, [{ allow: true, access: 'rwm' }]);
 });
 
 test('host modes drop their namespaces', () => {
-  const spec = buildSpec(input({ NetworkMode: 'host', PidMode: 'host', IpcMode: 'host', UTSMode: 'host', CgroupnsMode: 'host' }));
+  const spec = buildSpec(
+    input({ NetworkMode: 'host', PidMode: 'host', IpcMode: 'host', UTSMode: 'host', CgroupnsMode: 'host' }),
+  );
   assert.deepEqual(spec.linux.namespaces, [{ type: 'mount' }]);
   assert.equal(spec.hostname, undefined);
   assert.deepEqual(spec.linux.sysctl, {});
@@ -99,7 +119,12 @@ test('a container mode without the other’s namespace is an error, not a new na
 });
 
 test('user mounts replace defaults and are ordered by depth', () => {
-  const bind = (destination: string, writable = true) => ({ source: '/s', destination, writable, propagation: 'rprivate' });
+  const bind = (destination: string, writable = true) => ({
+    source: '/s',
+    destination,
+    writable,
+    propagation: 'rprivate',
+  });
   const spec = buildSpec(input({}, { mounts: [bind('/a/b/c', false), bind('/a'), bind('/dev')] }));
   const destinations = spec.mounts.map((mount) => mount.destination);
   assert.ok(!destinations.includes('/dev/pts'));
@@ -114,7 +139,11 @@ test('a read-only root keeps what must stay writable', () => {
 });
 
 test('tmpfs options: later wins, unknown is refused', () => {
-  assert.deepEqual(mergeTmpfsOptions(['noexec', 'nosuid', 'exec', 'size=1m', 'size=2m']), ['nosuid', 'exec', 'size=2m']);
+  assert.deepEqual(mergeTmpfsOptions(['noexec', 'nosuid', 'exec', 'size=1m', 'size=2m']), [
+    'nosuid',
+    'exec',
+    'size=2m',
+  ]);
   assert.throws(() => mergeTmpfsOptions(['bogus']), { message: 'invalid tmpfs option ["bogus"]' });
 });
 
@@ -134,9 +163,19 @@ test('an unlimited ulimit survives JSON as the largest unsigned number', () => {
 
 test('the container’s ulimits win over the daemon’s', () => {
   const base = input({ Ulimits: [{ Name: 'nofile', Soft: 1, Hard: 2 }] });
-  const spec = buildSpec({ ...base, defaults: { ...base.defaults, ulimits: [{ Name: 'nofile', Soft: 5, Hard: 5 }, { Name: 'nproc', Soft: 3, Hard: 3 }] } });
+  const spec = buildSpec({
+    ...base,
+    defaults: {
+      ...base.defaults,
+      ulimits: [
+        { Name: 'nofile', Soft: 5, Hard: 5 },
+        { Name: 'nproc', Soft: 3, Hard: 3 },
+      ],
+    },
+  });
   assert.deepEqual(spec.process.rlimits, [
-    { type: 'RLIMIT_NOFILE', soft: 1, hard: 2 }, { type: 'RLIMIT_NPROC', soft: 3, hard: 3 },
+    { type: 'RLIMIT_NOFILE', soft: 1, hard: 2 },
+    { type: 'RLIMIT_NPROC', soft: 3, hard: 3 },
   ]);
 });
 
@@ -146,8 +185,12 @@ test('cgroup parents cannot climb out', () => {
 });
 
 test('capability arithmetic', () => {
-  const caps = (add: string[], drop: string[]): string[] => containerCapabilities({ add, drop, privileged: false, available: ALL });
-  assert.deepEqual(caps(['all'], ['sys_admin']), ALL.filter((name) => name !== 'CAP_SYS_ADMIN'));
+  const caps = (add: string[], drop: string[]): string[] =>
+    containerCapabilities({ add, drop, privileged: false, available: ALL });
+  assert.deepEqual(
+    caps(['all'], ['sys_admin']),
+    ALL.filter((name) => name !== 'CAP_SYS_ADMIN'),
+  );
   assert.deepEqual(caps(['net_admin'], ['ALL']), ['CAP_NET_ADMIN']);
   assert.ok(!caps([], ['CAP_CHOWN']).includes('CAP_CHOWN'));
   assert.throws(() => caps(['NOPE'], []), { message: 'unknown capability: "CAP_NOPE"' });
@@ -191,11 +234,18 @@ const FILES: Readonly<Record<string, string>> = {
 const read = (path: string): Buffer | undefined => (FILES[path] === undefined ? undefined : Buffer.from(FILES[path]));
 
 test('users by name, number and group', () => {
-  assert.deepEqual(resolveUser('bob', ['audio'], read), { user: { uid: 1000, gid: 100, additionalGids: [100, 10, 29] }, home: '/home/bob' });
+  assert.deepEqual(resolveUser('bob', ['audio'], read), {
+    user: { uid: 1000, gid: 100, additionalGids: [100, 10, 29] },
+    home: '/home/bob',
+  });
   assert.deepEqual(resolveUser('1000:wheel', [], read).user, { uid: 1000, gid: 10, additionalGids: [10] });
   assert.deepEqual(resolveUser('4242', [], read), { user: { uid: 4242, gid: 0, additionalGids: [0] }, home: '/' });
-  assert.throws(() => resolveUser('eve', [], read), { message: 'unable to find user eve: no matching entries in passwd file' });
-  assert.throws(() => resolveUser('bob:none', [], read), { message: 'unable to find group none: no matching entries in group file' });
+  assert.throws(() => resolveUser('eve', [], read), {
+    message: 'unable to find user eve: no matching entries in passwd file',
+  });
+  assert.throws(() => resolveUser('bob:none', [], read), {
+    message: 'unable to find group none: no matching entries in group file',
+  });
   assert.throws(() => resolveUser('root', ['none'], read), { message: 'unable to find group none' });
 });
 
@@ -210,7 +260,12 @@ test('an exec keeps the container’s environment and takes its own user and ter
   const made = execProcess({ exec: { Cmd: ['sh'], Tty: true, User: '1', Env: ['B=2'] }, spec, user, available: ALL });
   assert.deepEqual(made.args, ['sh']);
   assert.equal(made.terminal, true);
-  assert.ok(made.env.includes('B=2') && made.env.includes('A=1') && made.env.includes('HOME=/one') && made.env.includes('TERM=xterm'));
+  assert.ok(
+    made.env.includes('B=2') &&
+      made.env.includes('A=1') &&
+      made.env.includes('HOME=/one') &&
+      made.env.includes('TERM=xterm'),
+  );
   const privileged = execProcess({ exec: { Cmd: ['sh'], Privileged: true }, spec, user, available: ALL });
   assert.deepEqual(privileged.capabilities.effective, ALL);
 });

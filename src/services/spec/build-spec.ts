@@ -54,7 +54,11 @@ export interface SpecInput {
   /** Binds, volumes, tmpfs and the network files. */
   readonly mounts: readonly ContainerMount[];
   /** Namespaces to join by path; absent ones are new. `container:` modes must be given here. */
-  readonly namespaces: { readonly network?: string | undefined; readonly pid?: string | undefined; readonly ipc?: string | undefined };
+  readonly namespaces: {
+    readonly network?: string | undefined;
+    readonly pid?: string | undefined;
+    readonly ipc?: string | undefined;
+  };
   /** Environment of legacy links. */
   readonly linkedEnv: readonly string[];
   readonly host: SpecHost;
@@ -90,9 +94,15 @@ export function buildSpec(input: SpecInput): OciSpec {
       devices,
       resources: { ...containerResources(hostConfig, deviceNumber), devices: rules },
       sysctl: sysctlsOf(input),
-      cgroupsPath: cgroupsPath(input.id, hostConfig.CgroupParent || input.defaults.cgroupParent, input.defaults.cgroupDriver),
+      cgroupsPath: cgroupsPath(
+        input.id,
+        hostConfig.CgroupParent || input.defaults.cgroupParent,
+        input.defaults.cgroupDriver,
+      ),
       ...(seccomp === undefined ? {} : { seccomp }),
-      ...(privileged ? {} : { maskedPaths: hostConfig.MaskedPaths ?? [], readonlyPaths: hostConfig.ReadonlyPaths ?? [] }),
+      ...(privileged
+        ? {}
+        : { maskedPaths: hostConfig.MaskedPaths ?? [], readonlyPaths: hostConfig.ReadonlyPaths ?? [] }),
       ...(plan.rootfsPropagation === undefined ? {} : { rootfsPropagation: plan.rootfsPropagation }),
     },
   };
@@ -102,7 +112,9 @@ export function buildSpec(input: SpecInput): OciSpec {
 export function cgroupsPath(id: string, parent: string, driver: 'cgroupfs' | 'systemd'): string {
   if (driver === 'systemd') return `${parent === '' ? 'system.slice' : parent}:gantry:${id}`;
   // Compat: docker's own parent is /docker; ours keeps both engines' containers apart.
-  const segments = `${parent === '' ? '/gantry' : parent}/${id}`.split('/').filter((part) => part !== '' && part !== '.' && part !== '..');
+  const segments = `${parent === '' ? '/gantry' : parent}/${id}`
+    .split('/')
+    .filter((part) => part !== '' && part !== '.' && part !== '..');
   return `/${segments.join('/')}`;
 }
 
@@ -124,7 +136,9 @@ function initMounts(input: SpecInput): { destination: string; type: string; sour
   if (input.defaults.initPath === undefined) {
     throw new GantryError('system', 'exec: "docker-init": executable file not found in $PATH (Debian package: tini)');
   }
-  return [{ destination: INIT_PATH_IN_CONTAINER, type: 'bind', source: input.defaults.initPath, options: ['bind', 'ro'] }];
+  return [
+    { destination: INIT_PATH_IN_CONTAINER, type: 'bind', source: input.defaults.initPath, options: ['bind', 'ro'] },
+  ];
 }
 
 function processOf(input: SpecInput, security: SecurityOptions, capabilities: readonly string[]): OciProcess {
@@ -153,7 +167,12 @@ function appArmor(input: SpecInput, security: SecurityOptions): string {
 
 /** Defaults, links, then the container's own; `NAME` without `=` removes. HOME comes from passwd unless set. */
 export function containerEnvironment(config: ContainerConfig, linked: readonly string[], home: string): string[] {
-  const defaults = [DEFAULT_PATH, `HOSTNAME=${config.Hostname ?? ''}`, ...(config.Tty === true ? ['TERM=xterm'] : []), ...linked];
+  const defaults = [
+    DEFAULT_PATH,
+    `HOSTNAME=${config.Hostname ?? ''}`,
+    ...(config.Tty === true ? ['TERM=xterm'] : []),
+    ...linked,
+  ];
   const env = replaceOrAppend(defaults, config.Env ?? []);
   return env.some((pair) => pair.startsWith('HOME=')) ? env : [...env, `HOME=${home === '' ? '/' : home}`];
 }
@@ -169,7 +188,11 @@ function replaceOrAppend(base: readonly string[], changes: readonly string[]): s
 }
 
 function rlimitsOf(input: SpecInput): OciRlimit[] {
-  const own = (input.hostConfig.Ulimits ?? []).map((one) => ({ Name: one.Name ?? '', Soft: one.Soft ?? 0, Hard: one.Hard ?? 0 }));
+  const own = (input.hostConfig.Ulimits ?? []).map((one) => ({
+    Name: one.Name ?? '',
+    Soft: one.Soft ?? 0,
+    Hard: one.Hard ?? 0,
+  }));
   const inherited = input.defaults.ulimits.filter((one) => !own.some((other) => other.Name === one.Name));
   return [...own, ...inherited].map((one) => ({
     type: `RLIMIT_${one.Name.toUpperCase()}`,
@@ -210,12 +233,17 @@ function sysctlsOf(input: SpecInput): Record<string, string> {
   if (config.Domainname && hostConfig.UTSMode !== 'host') sysctl['kernel.domainname'] = config.Domainname;
   if (mode !== 'host' && !mode.startsWith('container:')) {
     if (host.sysctls.includes('net.ipv4.ping_group_range')) sysctl['net.ipv4.ping_group_range'] = '0 2147483647';
-    if (host.sysctls.includes('net.ipv4.ip_unprivileged_port_start')) sysctl['net.ipv4.ip_unprivileged_port_start'] = '0';
+    if (host.sysctls.includes('net.ipv4.ip_unprivileged_port_start'))
+      sysctl['net.ipv4.ip_unprivileged_port_start'] = '0';
   }
   return { ...sysctl, ...hostConfig.Sysctls };
 }
 
-function seccompOf(input: SpecInput, security: SecurityOptions, capabilities: readonly string[]): OciSeccomp | undefined {
+function seccompOf(
+  input: SpecInput,
+  security: SecurityOptions,
+  capabilities: readonly string[],
+): OciSeccomp | undefined {
   const own = security.seccompProfile;
   const { architecture, kernelRelease } = input.host;
   const target = { architecture, kernelRelease, capabilities };

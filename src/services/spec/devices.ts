@@ -13,7 +13,14 @@ const ALLOW_ALL: readonly OciDeviceRule[] = [{ allow: true, access: 'rwm' }];
 /** null, zero, full, random, urandom, tty, console; then fuse denied, as docker writes it. */
 export const DEFAULT_DEVICE_RULES: readonly OciDeviceRule[] = [
   { allow: false, access: 'rwm' },
-  ...[[1, 5], [1, 3], [1, 9], [1, 8], [5, 0], [5, 1]].map(([major = 0, minor = 0]) => ({
+  ...[
+    [1, 5],
+    [1, 3],
+    [1, 9],
+    [1, 8],
+    [5, 0],
+    [5, 1],
+  ].map(([major = 0, minor = 0]) => ({
     allow: true,
     type: 'c',
     major,
@@ -82,12 +89,16 @@ function mapped(mapping: DeviceMapping): OciDevice[] {
     if (node !== undefined) return [node];
     if (stats.isDirectory()) {
       const found = below(path, new Set());
-      if (found.length > 0) return found.map((device) => ({ ...device, path: inside + device.path.slice(path.length) }));
+      if (found.length > 0)
+        return found.map((device) => ({ ...device, path: inside + device.path.slice(path.length) }));
     }
   } catch {
     failure = 'no such file or directory';
   }
-  throw new GantryError('system', `error gathering device information while adding custom device "${onHost}": ${failure}`);
+  throw new GantryError(
+    'system',
+    `error gathering device information while adding custom device "${onHost}": ${failure}`,
+  );
 }
 
 const RULE = /^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$/;

@@ -20,7 +20,12 @@ const NO_EXEC_DEV = ['nosuid', 'noexec', 'nodev'];
 
 const DEFAULT_MOUNTS: readonly OciMount[] = [
   { destination: '/proc', type: 'proc', source: 'proc', options: NO_EXEC_DEV },
-  { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
+  {
+    destination: '/dev',
+    type: 'tmpfs',
+    source: 'tmpfs',
+    options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
+  },
   {
     destination: '/dev/pts',
     type: 'devpts',
@@ -75,13 +80,17 @@ function adjustDefault(mount: OciMount, hostConfig: HostConfig, writableCgroups:
   if (hostConfig.ReadonlyRootfs === true && !KEPT_WRITABLE.has(mount.destination) && !options.includes('ro')) {
     options = [...options, 'ro'];
   }
-  const clear = (mount.destination === '/sys' && hostConfig.Privileged === true) || (mount.type === 'cgroup' && writableCgroups);
+  const clear =
+    (mount.destination === '/sys' && hostConfig.Privileged === true) || (mount.type === 'cgroup' && writableCgroups);
   return { ...mount, options: clear ? options.filter((option) => option !== 'ro') : options };
 }
 
 function bind(mount: ContainerMount, recursiveReadOnly: boolean): OciMount {
   if (mount.readOnlyNonRecursive === true && mount.readOnlyForceRecursive === true) {
-    throw new GantryError('invalid', 'mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive');
+    throw new GantryError(
+      'invalid',
+      'mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive',
+    );
   }
   if (mount.readOnlyForceRecursive === true && !recursiveReadOnly) {
     throw new GantryError('system', 'recursive read-only mounts are not supported by the kernel or the runtime');
@@ -102,7 +111,20 @@ const OPPOSITES: readonly (readonly string[])[] = [
   ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave', 'unbindable', 'runbindable'],
 ];
 const TMPFS_FLAGS = new Set([
-  ...OPPOSITES.flat(), 'defaults', 'remount', 'dirsync', 'mand', 'nomand', 'diratime', 'nodiratime', 'bind', 'rbind', 'relatime', 'norelatime', 'strictatime', 'nostrictatime',
+  ...OPPOSITES.flat(),
+  'defaults',
+  'remount',
+  'dirsync',
+  'mand',
+  'nomand',
+  'diratime',
+  'nodiratime',
+  'bind',
+  'rbind',
+  'relatime',
+  'norelatime',
+  'strictatime',
+  'nostrictatime',
 ]);
 const TMPFS_KEYS = new Set(['mode', 'uid', 'gid', 'size', 'nr_blocks', 'nr_inodes', 'mpol']);
 

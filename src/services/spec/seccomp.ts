@@ -82,7 +82,9 @@ function convert(profile: Profile, target: SeccompTarget): OciSeccomp | undefine
   const native = NATIVE[target.architecture];
   const mapped = (profile.archMap ?? []).find((entry) => entry.architecture === native);
   const architectures =
-    mapped === undefined ? [...(profile.architectures ?? [])] : [mapped.architecture, ...(mapped.subArchitectures ?? [])];
+    mapped === undefined
+      ? [...(profile.architectures ?? [])]
+      : [mapped.architecture, ...(mapped.subArchitectures ?? [])];
   const { defaultErrnoRet, flags, listenerPath, listenerMetadata } = profile;
   return {
     defaultAction: profile.defaultAction ?? '',
@@ -97,7 +99,10 @@ function convert(profile: Profile, target: SeccompTarget): OciSeccomp | undefine
 
 function syscall(call: ProfileSyscall): object {
   if (call.name !== undefined && call.name !== '' && (call.names ?? []).length > 0) {
-    throw new GantryError('system', "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
+    throw new GantryError(
+      'system',
+      "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'",
+    );
   }
   return {
     names: call.name === undefined || call.name === '' ? (call.names ?? []) : [call.name],

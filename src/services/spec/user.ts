@@ -95,7 +95,8 @@ function groupId(text: string, known: readonly GroupEntry[]): number {
   const wanted = numeric(text);
   const found = known.find((group) => group.name === text || group.gid === wanted);
   const gid = found?.gid ?? wanted;
-  if (gid === undefined) throw new GantryError('system', `unable to find group ${text}: no matching entries in group file`);
+  if (gid === undefined)
+    throw new GantryError('system', `unable to find group ${text}: no matching entries in group file`);
   checkId(gid);
   return gid;
 }

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -21,7 +31,10 @@ test('a volume is created once, referenced, and removed only when free', async (
   assert.equal(first.volume.Mountpoint, join(directory.path, 'data', '_data'));
   assert.deepEqual(first.volume.Labels, { a: 'b' });
   assert.equal((await volumes.create('data', { reference: 'c2' })).created, false);
-  await assert.rejects(volumes.remove('data'), { message: 'remove data: volume is in use - [c1, c2]', kind: 'conflict' });
+  await assert.rejects(volumes.remove('data'), {
+    message: 'remove data: volume is in use - [c1, c2]',
+    kind: 'conflict',
+  });
   volumes.release('c1');
   volumes.release('c2', 'data');
   await volumes.remove('data');

@@ -2,7 +2,7 @@
  * The volumes of this daemon: which exist, which containers use them. Rows are written before a volume is handed
  * out and deleted only after its content is gone, so that a crash leaves nothing that cannot be removed.
  */
-import { readdir, lstat } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { now } from '#system/clock/clock.ts';
 import type { Database, Migration, Row } from '#system/database/database.ts';
@@ -91,7 +91,10 @@ export class StoredVolumes implements Volumes {
   }
 
   references(name: string): string[] {
-    const rows = this.#database.all('SELECT container FROM volume_references WHERE volume = ? ORDER BY container', name);
+    const rows = this.#database.all(
+      'SELECT container FROM volume_references WHERE volume = ? ORDER BY container',
+      name,
+    );
     return rows.map((row) => String(row['container']));
   }
 
@@ -185,7 +188,11 @@ async function directorySize(directory: string): Promise<number> {
   for (const entry of await readdir(directory, { withFileTypes: true }).catch(() => [])) {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) bytes += await directorySize(path);
-    else bytes += await lstat(path).then((stats) => stats.size, () => 0);
+    else
+      bytes += await lstat(path).then(
+        (stats) => stats.size,
+        () => 0,
+      );
   }
   return bytes;
 }

@@ -40,14 +40,26 @@ test('version 1 statistics are read from each controller’s hierarchy', () => {
   const found = readCgroupStatistics(7, fake(V1));
   assert.equal(found.version, 1);
   assert.deepEqual(found.cpu, {
-    totalNs: 1_000_000, perCpuNs: [600000, 400000], kernelNs: 30_000_000, userNs: 20_000_000, periods: 5, throttledPeriods: 1, throttledNs: 99,
+    totalNs: 1_000_000,
+    perCpuNs: [600000, 400000],
+    kernelNs: 30_000_000,
+    userNs: 20_000_000,
+    periods: 5,
+    throttledPeriods: 1,
+    throttledNs: 99,
   });
   assert.equal(found.memory?.usageBytes, 4096);
   assert.equal(found.memory?.failures, 3);
   assert.equal(found.memory?.details['total_inactive_file'], 20);
   assert.equal(found.memory?.details['other'], undefined);
   assert.deepEqual(found.pids, { current: 2, limit: 0 });
-  assert.deepEqual(found.blkio['io_service_bytes_recursive']?.map((entry) => [entry.op, entry.value]), [['Read', 10], ['Write', 20]]);
+  assert.deepEqual(
+    found.blkio['io_service_bytes_recursive']?.map((entry) => [entry.op, entry.value]),
+    [
+      ['Read', 10],
+      ['Write', 20],
+    ],
+  );
   assert.equal(oomKills(7, fake(V1)), 2);
 });
 
@@ -58,7 +70,8 @@ const V2: Readonly<Record<string, string>> = {
   '/proc/self/cgroup': '0::/init\n',
   '/sys/fs/cgroup/init/memory.swap.max': 'max',
   '/proc/7/cgroup': '0::/g/x\n',
-  '/sys/fs/cgroup/g/x/cpu.stat': 'usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 1\nnr_throttled 0\nthrottled_usec 2\n',
+  '/sys/fs/cgroup/g/x/cpu.stat':
+    'usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 1\nnr_throttled 0\nthrottled_usec 2\n',
   '/sys/fs/cgroup/g/x/memory.current': '100\n',
   '/sys/fs/cgroup/g/x/memory.max': '200\n',
   '/sys/fs/cgroup/g/x/memory.stat': 'anon 50\ninactive_file 7\n',
@@ -75,7 +88,13 @@ test('version 2 statistics come from the unified hierarchy', () => {
   assert.equal(found.memory?.limitBytes, 200);
   assert.equal(found.memory?.failures, 1);
   assert.deepEqual(found.pids, { current: 3, limit: 64 });
-  assert.deepEqual(found.blkio['io_service_bytes_recursive']?.map((entry) => [entry.op, entry.value]), [['read', 1], ['write', 2]]);
+  assert.deepEqual(
+    found.blkio['io_service_bytes_recursive']?.map((entry) => [entry.op, entry.value]),
+    [
+      ['read', 1],
+      ['write', 2],
+    ],
+  );
   assert.equal(oomKills(7, fake(V2)), 4);
 });
 

@@ -1,14 +1,15 @@
 /** OOM kills counted by a cgroup, and the removal of empty cgroups that a killed shim left behind. */
 import { readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { controllerMounts, type HostFiles, hostFiles } from './support.ts';
 import { cgroupDirectories, parseFlat } from './statistics.ts';
+import { controllerMounts, type HostFiles, hostFiles } from './support.ts';
 
 /** Number of processes the OOM killer took in the cgroup of `pid`; 0 when unknown. */
 export function oomKills(pid: number, files: HostFiles = hostFiles): number {
   const directories = cgroupDirectories(pid, files);
   const memory = directories.get('memory');
-  const file = memory === undefined ? join(directories.get('') ?? '/', 'memory.events') : join(memory, 'memory.oom_control');
+  const file =
+    memory === undefined ? join(directories.get('') ?? '/', 'memory.events') : join(memory, 'memory.oom_control');
   return parseFlat(files.read(file))['oom_kill'] ?? 0;
 }
 

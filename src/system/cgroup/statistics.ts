@@ -114,8 +114,18 @@ function pidsOf(directory: string | undefined, files: HostFiles): CgroupStatisti
 }
 
 const BLKIO_V1: Readonly<Record<string, readonly string[]>> = {
-  io_service_bytes_recursive: ['blkio.bfq.io_service_bytes_recursive', 'blkio.io_service_bytes_recursive', 'blkio.throttle.io_service_bytes_recursive', 'blkio.throttle.io_service_bytes'],
-  io_serviced_recursive: ['blkio.bfq.io_serviced_recursive', 'blkio.io_serviced_recursive', 'blkio.throttle.io_serviced_recursive', 'blkio.throttle.io_serviced'],
+  io_service_bytes_recursive: [
+    'blkio.bfq.io_service_bytes_recursive',
+    'blkio.io_service_bytes_recursive',
+    'blkio.throttle.io_service_bytes_recursive',
+    'blkio.throttle.io_service_bytes',
+  ],
+  io_serviced_recursive: [
+    'blkio.bfq.io_serviced_recursive',
+    'blkio.io_serviced_recursive',
+    'blkio.throttle.io_serviced_recursive',
+    'blkio.throttle.io_serviced',
+  ],
   io_queue_recursive: ['blkio.io_queued_recursive'],
   io_service_time_recursive: ['blkio.io_service_time_recursive'],
   io_wait_time_recursive: ['blkio.io_wait_time_recursive'],
@@ -131,7 +141,8 @@ function readV1(directories: ReadonlyMap<string, string>, files: HostFiles): Cgr
   };
   const blkio: Record<string, BlkioEntry[]> = {};
   for (const [name, candidates] of Object.entries(BLKIO_V1)) {
-    blkio[name] = candidates.map((candidate) => parseBlkioV1(file('blkio', candidate))).find((list) => list.length > 0) ?? [];
+    blkio[name] =
+      candidates.map((candidate) => parseBlkioV1(file('blkio', candidate))).find((list) => list.length > 0) ?? [];
   }
   return { version: 1, cpu: cpuV1(file), memory: memoryV1(file), pids: pidsOf(directories.get('pids'), files), blkio };
 }
@@ -167,7 +178,9 @@ function memoryV1(file: (controller: string, name: string) => string): MemorySta
 }
 
 const MEMORY_V1_BASE =
-  'cache rss rss_huge mapped_file dirty writeback pgpgin pgpgout pgfault pgmajfault inactive_anon active_anon inactive_file active_file unevictable'.split(' ');
+  'cache rss rss_huge mapped_file dirty writeback pgpgin pgpgout pgfault pgmajfault inactive_anon active_anon inactive_file active_file unevictable'.split(
+    ' ',
+  );
 const MEMORY_V1_KEYS: readonly string[] = [
   ...MEMORY_V1_BASE,
   'hierarchical_memory_limit',
@@ -175,7 +188,9 @@ const MEMORY_V1_KEYS: readonly string[] = [
   ...MEMORY_V1_BASE.map((name) => `total_${name}`),
 ];
 const MEMORY_V2_KEYS: readonly string[] =
-  'anon file kernel_stack slab sock shmem file_mapped file_dirty file_writeback anon_thp inactive_anon active_anon inactive_file active_file unevictable slab_reclaimable slab_unreclaimable pgfault pgmajfault workingset_refault workingset_activate workingset_nodereclaim pgrefill pgscan pgsteal pgactivate pgdeactivate pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc'.split(' ');
+  'anon file kernel_stack slab sock shmem file_mapped file_dirty file_writeback anon_thp inactive_anon active_anon inactive_file active_file unevictable slab_reclaimable slab_unreclaimable pgfault pgmajfault workingset_refault workingset_activate workingset_nodereclaim pgrefill pgscan pgsteal pgactivate pgdeactivate pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc'.split(
+    ' ',
+  );
 
 function pick(values: Readonly<Record<string, number>>, keys: readonly string[]): Record<string, number> {
   return Object.fromEntries(keys.map((key) => [key, values[key] ?? 0]));

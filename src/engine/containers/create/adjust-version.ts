@@ -56,15 +56,21 @@ export function adjustForVersion(draft: Draft, version: RequestVersion, cgroupVe
 function adjustMount(given: Mount, version: RequestVersion): Mount {
   const mount = { ...given };
   if (version.atLeast(42)) {
-    for (const [field, type] of [['VolumeOptions', 'volume'], ['BindOptions', 'bind'], ['TmpfsOptions', 'tmpfs']] as const) {
-      if (mount[field] != null && mount.Type !== type) refuse(`${field} must not be specified on mount type "${mount.Type ?? ''}"`);
+    for (const [field, type] of [
+      ['VolumeOptions', 'volume'],
+      ['BindOptions', 'bind'],
+      ['TmpfsOptions', 'tmpfs'],
+    ] as const) {
+      if (mount[field] != null && mount.Type !== type)
+        refuse(`${field} must not be specified on mount type "${mount.Type ?? ''}"`);
     }
   } else {
     if (mount.BindOptions != null) mount.BindOptions = { ...mount.BindOptions, CreateMountpoint: false };
     if (mount.Type !== 'volume') delete mount.VolumeOptions;
     if (mount.Type !== 'tmpfs') delete mount.TmpfsOptions;
   }
-  if (!version.atLeast(40) && mount.BindOptions != null) mount.BindOptions = { ...mount.BindOptions, NonRecursive: false };
+  if (!version.atLeast(40) && mount.BindOptions != null)
+    mount.BindOptions = { ...mount.BindOptions, NonRecursive: false };
   if (!version.atLeast(44) && mount.Type === 'bind' && mount.BindOptions?.ReadOnlyForceRecursive === true) {
     refuse('BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer');
   }
@@ -98,7 +104,9 @@ function moveMacAddress(draft: Draft, version: RequestVersion): void {
   if (hasNetwork) {
     const endpoint = mainEndpoint(draft, version);
     if (endpoint.MacAddress && endpoint.MacAddress !== address) {
-      refuse('the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty');
+      refuse(
+        'the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty',
+      );
     }
     endpoint.MacAddress = address;
   }
@@ -112,7 +120,8 @@ function mainEndpoint(draft: Draft, version: RequestVersion): EndpointSettings {
   if (names.length === 0) draft.endpoints[mode] = {};
   const name = names.length > 0 && !version.atLeast(44) ? (names[0] ?? mode) : mode;
   const found = draft.endpoints[name];
-  if (found === undefined) refuse('HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks');
+  if (found === undefined)
+    refuse('HostConfig.NetworkMode must match the identity of a network in NetworkSettings.Networks');
   return found;
 }
 
@@ -126,7 +135,10 @@ function moveSysctls(draft: Draft, version: RequestVersion): void {
     const match = /^net\.([^.]+)\.([^.]+)\.(eth[^.]*)\.(.+)$/.exec(name);
     if (match === null) continue;
     if (version.atLeast(48)) {
-      throw new GantryError('system', `interface specific sysctl setting "${name}" must be supplied using driver option '${ENDPOINT_SYSCTLS}'`);
+      throw new GantryError(
+        'system',
+        `interface specific sysctl setting "${name}" must be supplied using driver option '${ENDPOINT_SYSCTLS}'`,
+      );
     }
     if (match[3] !== 'eth0') {
       throw new GantryError(
@@ -140,8 +152,13 @@ function moveSysctls(draft: Draft, version: RequestVersion): void {
   const endpoint = mainEndpoint(draft, version);
   const settings = moved.map(([, setting]) => setting).join(',');
   const before = endpoint.DriverOpts?.[ENDPOINT_SYSCTLS];
-  endpoint.DriverOpts = { ...endpoint.DriverOpts, [ENDPOINT_SYSCTLS]: before === undefined ? settings : `${settings},${before}` };
+  endpoint.DriverOpts = {
+    ...endpoint.DriverOpts,
+    [ENDPOINT_SYSCTLS]: before === undefined ? settings : `${settings},${before}`,
+  };
   const names = moved.map(([name]) => name);
-  hostConfig.Sysctls = Object.fromEntries(Object.entries(hostConfig.Sysctls ?? {}).filter(([name]) => !names.includes(name)));
+  hostConfig.Sysctls = Object.fromEntries(
+    Object.entries(hostConfig.Sysctls ?? {}).filter(([name]) => !names.includes(name)),
+  );
   draft.warnings.push(`Migrated sysctl "${names.join(',')}" to DriverOpts{"${ENDPOINT_SYSCTLS}":"${settings}"}.`);
 }

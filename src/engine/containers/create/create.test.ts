@@ -80,7 +80,9 @@ function create(request: ContainerCreateRequest, minor = 51, cgroup: Partial<Cgr
 
 const GB = 2 ** 30;
 const mount = (change: Mount): ContainerCreateRequest => ({ HostConfig: { Mounts: [{ Target: '/t', ...change }] } });
-const host = (HostConfig: NonNullable<ContainerCreateRequest['HostConfig']>): ContainerCreateRequest => ({ HostConfig });
+const host = (HostConfig: NonNullable<ContainerCreateRequest['HostConfig']>): ContainerCreateRequest => ({
+  HostConfig,
+});
 
 const REFUSED: readonly (readonly [ContainerCreateRequest, string])[] = [
   [{ WorkingDir: 'x' }, "the working directory 'x' is invalid, it needs to be an absolute path"],
@@ -89,11 +91,20 @@ const REFUSED: readonly (readonly [ContainerCreateRequest, string])[] = [
   [{ Env: ['=x'] }, 'invalid environment variable: =x'],
   [{ Healthcheck: { Interval: 5 } }, 'Interval in Healthcheck cannot be less than 1ms'],
   [{ Healthcheck: { Retries: -1 } }, 'Retries in Healthcheck cannot be negative'],
-  [host({ AutoRemove: true, RestartPolicy: { Name: 'always' } }), "can't create 'AutoRemove' container with restart policy"],
-  [host({ RestartPolicy: { Name: 'on-failure', MaximumRetryCount: -1 } }), 'invalid restart policy: maximum retry count cannot be negative'],
+  [
+    host({ AutoRemove: true, RestartPolicy: { Name: 'always' } }),
+    "can't create 'AutoRemove' container with restart policy",
+  ],
+  [
+    host({ RestartPolicy: { Name: 'on-failure', MaximumRetryCount: -1 } }),
+    'invalid restart policy: maximum retry count cannot be negative',
+  ],
   [host({ CapAdd: ['foo'] }), 'invalid CapAdd: unknown capability: "CAP_FOO"'],
   [host({ CapDrop: ['foo'] }), 'invalid CapDrop: unknown capability: "CAP_FOO"'],
-  [host({ CapAdd: ['sys_resource'] }), 'invalid CapAdd: capability not supported by your kernel or not available in the current environment: "CAP_SYS_RESOURCE"'],
+  [
+    host({ CapAdd: ['sys_resource'] }),
+    'invalid CapAdd: capability not supported by your kernel or not available in the current environment: "CAP_SYS_RESOURCE"',
+  ],
   [host({ Annotations: { '': 'x' } }), 'invalid Annotations: the empty string is not permitted as an annotation key'],
   [host({ Runtime: 'nope' }), 'unknown or invalid runtime name: nope'],
   [host({ IpcMode: 'x' }), 'invalid IPC mode: x'],
@@ -108,7 +119,10 @@ const REFUSED: readonly (readonly [ContainerCreateRequest, string])[] = [
   [host({ MemoryReservation: 1 }), 'Minimum memory reservation allowed is 6MB'],
   [host({ Memory: GB, MemorySwap: GB / 2 }), 'Minimum memoryswap limit should be larger than memory limit, see usage'],
   [host({ MemorySwap: GB }), 'You should always set the Memory limit when using Memoryswap limit, see usage'],
-  [host({ Memory: GB, MemoryReservation: 2 * GB }), 'Minimum memory limit can not be less than memory reservation limit, see usage'],
+  [
+    host({ Memory: GB, MemoryReservation: 2 * GB }),
+    'Minimum memory limit can not be less than memory reservation limit, see usage',
+  ],
   [host({ MemorySwappiness: 101 }), 'Invalid value: 101, valid memory swappiness range is 0-100'],
   [host({ NanoCpus: 1e9, CpuPeriod: 1000 }), 'Conflicting options: Nano CPUs and CPU Period cannot both be set'],
   [host({ NanoCpus: 1e9, CpuQuota: 1000 }), 'Conflicting options: Nano CPUs and CPU Quota cannot both be set'],
@@ -118,32 +132,65 @@ const REFUSED: readonly (readonly [ContainerCreateRequest, string])[] = [
   [host({ CpuShares: -1 }), 'invalid CPU shares (-1): value must be a positive integer'],
   [host({ CpusetCpus: '0-7' }), 'Requested CPUs are not available - requested 0-7, available: 0-1'],
   [host({ CpusetMems: '3' }), 'Requested memory nodes are not available - requested 3, available: 0'],
-  [host({ CpusetCpus: '0-99999999999' }), 'Invalid value 0-99999999999 for cpuset cpus: value of out range, maximum is 8192'],
+  [
+    host({ CpusetCpus: '0-99999999999' }),
+    'Invalid value 0-99999999999 for cpuset cpus: value of out range, maximum is 8192',
+  ],
   [host({ BlkioWeight: 5 }), 'Range of blkio weight is from 10 to 1000'],
   [{ Hostname: 'h', ...host({ NetworkMode: 'container:web' }) }, 'conflicting options: hostname and the network mode'],
   [{ Hostname: 'h', ...host({ UTSMode: 'host' }) }, 'conflicting options: hostname and the UTS mode'],
   [host({ NetworkMode: 'container:web', Dns: ['1.1.1.1'] }), 'conflicting options: dns and the network mode'],
-  [host({ NetworkMode: 'container:web', ExtraHosts: ['a:1.1.1.1'] }), 'conflicting options: custom host-to-IP mapping and the network mode'],
-  [host({ NetworkMode: 'container:web', PublishAllPorts: true }), 'conflicting options: port publishing and the container type network mode'],
+  [
+    host({ NetworkMode: 'container:web', ExtraHosts: ['a:1.1.1.1'] }),
+    'conflicting options: custom host-to-IP mapping and the network mode',
+  ],
+  [
+    host({ NetworkMode: 'container:web', PublishAllPorts: true }),
+    'conflicting options: port publishing and the container type network mode',
+  ],
   [host({ NetworkMode: 'container:' }), 'invalid network mode: invalid container format container:<name|id>'],
-  [host({ NetworkMode: 'host', Links: ['a'] }), "conflicting options: host type networking can't be used with links. This would result in undefined behavior"],
-  [mount({ Type: 'bind', Source: '/missing' }), 'invalid mount config for type "bind": bind source path does not exist: /missing'],
-  [mount({ Type: 'bind', Source: 'x' }), `invalid mount config for type "bind": invalid mount path: 'x' mount path must be absolute`],
+  [
+    host({ NetworkMode: 'host', Links: ['a'] }),
+    "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+  ],
+  [
+    mount({ Type: 'bind', Source: '/missing' }),
+    'invalid mount config for type "bind": bind source path does not exist: /missing',
+  ],
+  [
+    mount({ Type: 'bind', Source: 'x' }),
+    `invalid mount config for type "bind": invalid mount path: 'x' mount path must be absolute`,
+  ],
   [mount({ Type: 'bind' }), 'invalid mount config for type "bind": field Source must not be empty'],
   [mount({ Type: 'volume', Target: '' }), 'invalid mount config for type "volume": field Target must not be empty'],
   [mount({ Type: 'tmpfs', Source: 'x' }), 'invalid mount config for type "tmpfs": field Source must not be specified'],
   [mount({ Type: 'npipe' }), 'invalid mount config for type "npipe": mount type unknown'],
-  [mount({ Type: 'volume', Target: '/' }), `invalid mount config for type "volume": invalid specification: destination can't be '/'`],
-  [mount({ Type: 'volume', VolumeOptions: { Subpath: 'a' } }), 'invalid mount config for type "volume": must not set Subpath when using anonymous volumes'],
-  [mount({ Type: 'volume', Source: 'v', VolumeOptions: { Subpath: '../a' } }), 'invalid mount config for type "volume": subpath must be a relative path within the volume'],
+  [
+    mount({ Type: 'volume', Target: '/' }),
+    `invalid mount config for type "volume": invalid specification: destination can't be '/'`,
+  ],
+  [
+    mount({ Type: 'volume', VolumeOptions: { Subpath: 'a' } }),
+    'invalid mount config for type "volume": must not set Subpath when using anonymous volumes',
+  ],
+  [
+    mount({ Type: 'volume', Source: 'v', VolumeOptions: { Subpath: '../a' } }),
+    'invalid mount config for type "volume": subpath must be a relative path within the volume',
+  ],
   [mount({ Type: 'tmpfs', BindOptions: {} }), 'BindOptions must not be specified on mount type "tmpfs"'],
   [host({ Binds: ['/a:/b:xx'] }), 'invalid mode: xx'],
   [host({ Binds: ['/a:ro'] }), "invalid volume specification: '/a:ro'"],
   [host({ Binds: ['/a:/b:ro:z'] }), "invalid volume specification: '/a:/b:ro:z'"],
   [host({ Binds: ['/a:/t', '/b:/t'] }), 'Duplicate mount point: /t'],
   [host({ Binds: ['/a:/t'], Tmpfs: { '/t': '' } }), 'Duplicate mount point: /t'],
-  [{ NetworkingConfig: { EndpointsConfig: { bridge: { Aliases: ['a'] } } } }, 'invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks'],
-  [{ NetworkingConfig: { EndpointsConfig: { mine: { IPAMConfig: { IPv4Address: 'x' } } } } }, 'invalid config for network mine: invalid endpoint settings:\ninvalid IPv4 address: x'],
+  [
+    { NetworkingConfig: { EndpointsConfig: { bridge: { Aliases: ['a'] } } } },
+    'invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks',
+  ],
+  [
+    { NetworkingConfig: { EndpointsConfig: { mine: { IPAMConfig: { IPv4Address: 'x' } } } } },
+    'invalid config for network mine: invalid endpoint settings:\ninvalid IPv4 address: x',
+  ],
   [{ Cmd: [] }, 'no command specified'],
 ];
 
@@ -163,7 +210,8 @@ test('a plain request gets docker’s defaults', () => {
   const { hostConfig, config, args } = create({ HostConfig: {} });
   assert.equal(config.Hostname, 'abababababab');
   assert.deepEqual(args, ['true']);
-  const { NetworkMode, IpcMode, CgroupnsMode, ShmSize, Runtime, RestartPolicy, LogConfig, OomKillDisable, PidsLimit } = hostConfig;
+  const { NetworkMode, IpcMode, CgroupnsMode, ShmSize, Runtime, RestartPolicy, LogConfig, OomKillDisable, PidsLimit } =
+    hostConfig;
   assert.deepEqual(
     { NetworkMode, IpcMode, CgroupnsMode, ShmSize, Runtime, RestartPolicy, LogConfig, OomKillDisable, PidsLimit },
     {
@@ -185,7 +233,10 @@ test('a plain request gets docker’s defaults', () => {
 
 test('privileged clears paths, disables labels and shares the cgroup namespace on version 1', () => {
   const { hostConfig } = create(host({ Privileged: true }));
-  assert.deepEqual([hostConfig.MaskedPaths, hostConfig.CgroupnsMode, hostConfig.SecurityOpt], [null, 'host', ['label=disable']]);
+  assert.deepEqual(
+    [hostConfig.MaskedPaths, hostConfig.CgroupnsMode, hostConfig.SecurityOpt],
+    [null, 'host', ['label=disable']],
+  );
   assert.equal(create(host({ Privileged: true }), 51, { version: 2 }).hostConfig.CgroupnsMode, 'private');
 });
 
@@ -205,12 +256,16 @@ test('container modes name the other container by ID', () => {
 test('old versions lose what they did not know', () => {
   const request = host({ Annotations: { a: 'b' }, ConsoleSize: [1, 2], AutoRemove: true });
   const old = create(request, 24).hostConfig;
-  assert.deepEqual([old.Annotations, old.ConsoleSize, old.AutoRemove, old.IpcMode, old.CgroupnsMode], [undefined, [0, 0], false, 'shareable', 'host']);
-  assert.throws(() => create(mount({ Type: 'image', Source: 'i' }), 47), { message: 'Mount type "Image" needs API v1.48 or newer' });
-  assert.throws(
-    () => create({ NetworkingConfig: { EndpointsConfig: { a: {}, b: {} } } }, 43),
-    { message: 'Container cannot be created with multiple network endpoints: a, b' },
+  assert.deepEqual(
+    [old.Annotations, old.ConsoleSize, old.AutoRemove, old.IpcMode, old.CgroupnsMode],
+    [undefined, [0, 0], false, 'shareable', 'host'],
   );
+  assert.throws(() => create(mount({ Type: 'image', Source: 'i' }), 47), {
+    message: 'Mount type "Image" needs API v1.48 or newer',
+  });
+  assert.throws(() => create({ NetworkingConfig: { EndpointsConfig: { a: {}, b: {} } } }, 43), {
+    message: 'Container cannot be created with multiple network endpoints: a, b',
+  });
 });
 
 test('a container-wide MAC address moves to the endpoint with a warning', () => {
@@ -220,7 +275,15 @@ test('a container-wide MAC address moves to the endpoint with a warning', () => 
 });
 
 test('the image completes what the request leaves open', () => {
-  const image = { Env: ['A=1', 'B=2'], Cmd: ['run'], Entrypoint: ['/e'], Labels: { l: '1' }, WorkingDir: '/w', User: 'u', StopSignal: 'INT' };
+  const image = {
+    Env: ['A=1', 'B=2'],
+    Cmd: ['run'],
+    Entrypoint: ['/e'],
+    Labels: { l: '1' },
+    WorkingDir: '/w',
+    User: 'u',
+    StopSignal: 'INT',
+  };
   const merged = mergeImage({ Env: ['A=9'] }, image);
   assert.deepEqual(
     [merged.Env, merged.Cmd, merged.Entrypoint, merged.Labels, merged.WorkingDir, merged.User, merged.StopSignal],
@@ -235,7 +298,11 @@ test('mounts of all kinds are planned once a destination', () => {
   const { mounts } = create({ Volumes: { '/v': {}, '/b': {} }, HostConfig: { Binds: ['/h:/b:ro', 'name:/n:nocopy'] } });
   assert.deepEqual(
     mounts.map((one) => [one.type, one.source || one.name, one.destination, one.writable, one.copyData]),
-    [['bind', '/h', '/b', false, false], ['volume', 'name', '/n', true, false], ['volume', '', '/v', true, true]],
+    [
+      ['bind', '/h', '/b', false, false],
+      ['volume', 'name', '/n', true, false],
+      ['volume', '', '/v', true, true],
+    ],
   );
 });
 
@@ -247,7 +314,10 @@ test('mount grammars', () => {
   assert.equal(parseBind('/a:/b:rshared', '').propagation, 'rshared');
   assert.deepEqual(parseVolumesFrom('c:ro'), { container: 'c', writable: false });
   assert.throws(() => parseVolumesFrom('c:nocopy'), { message: 'invalid mode: nocopy' });
-  assert.equal(tmpfsData({ TmpfsOptions: { SizeBytes: 64 * 2 ** 20, Mode: 0o1777, Options: [['exec']] } }), 'mode=1777,size=64m,exec');
+  assert.equal(
+    tmpfsData({ TmpfsOptions: { SizeBytes: 64 * 2 ** 20, Mode: 0o1777, Options: [['exec']] } }),
+    'mode=1777,size=64m,exec',
+  );
 });
 
 test('names', () => {

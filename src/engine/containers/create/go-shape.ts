@@ -41,7 +41,15 @@ const CONFIG: Readonly<Loose> = {
 
 /** Config as stored. */
 export function storedConfig(config: ContainerConfig): ContainerConfig {
-  const whenSet = ['ExposedPorts', 'Healthcheck', 'ArgsEscaped', 'NetworkDisabled', 'MacAddress', 'StopSignal', 'Shell'];
+  const whenSet = [
+    'ExposedPorts',
+    'Healthcheck',
+    'ArgsEscaped',
+    'NetworkDisabled',
+    'MacAddress',
+    'StopSignal',
+    'Shell',
+  ];
   const stored = shape({ ...config }, CONFIG, whenSet);
   // A pointer in Go: 0 (kill at once) is not the same as unset.
   if (config.StopTimeout != null) stored['StopTimeout'] = config.StopTimeout;

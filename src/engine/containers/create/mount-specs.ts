@@ -134,7 +134,8 @@ export function validateMount(spec: Mount, exists: PathExists): void {
       if (propagation && !PROPAGATIONS.has(propagation)) bad(`invalid propagation mode: ${propagation}`);
       only('VolumeOptions', 'ImageOptions');
       absolute(source);
-      if (!exists(source) && spec.BindOptions?.CreateMountpoint !== true) bad(`bind source path does not exist: ${source}`);
+      if (!exists(source) && spec.BindOptions?.CreateMountpoint !== true)
+        bad(`bind source path does not exist: ${source}`);
       return;
     }
     case 'volume':
@@ -176,7 +177,13 @@ export function tmpfsData(spec: Mount): string {
   const { Mode: mode = 0, SizeBytes: size = 0, Options: extra } = spec.TmpfsOptions ?? {};
   if (mode !== 0) options.push(`mode=${mode.toString(8)}`);
   if (size !== 0) {
-    const unit = ([['g', 2 ** 30], ['m', 2 ** 20], ['k', 2 ** 10]] as const).find(([, bytes]) => size % bytes === 0);
+    const unit = (
+      [
+        ['g', 2 ** 30],
+        ['m', 2 ** 20],
+        ['k', 2 ** 10],
+      ] as const
+    ).find(([, bytes]) => size % bytes === 0);
     options.push(unit === undefined ? `size=${size}` : `size=${size / unit[1]}${unit[0]}`);
   }
   for (const option of extra ?? []) {

@@ -12,7 +12,7 @@ import { adjustForVersion, type Draft, type RequestVersion } from './adjust-vers
 import type { DaemonDefaults, MachineInfo } from './defaults.ts';
 import { storedConfig, storedHostConfig } from './go-shape.ts';
 import { argumentsOf, mergeImage } from './merge-image.ts';
-import { parseBind, type PathExists, type PlannedMount, planMount } from './mount-specs.ts';
+import { type PathExists, type PlannedMount, parseBind, planMount } from './mount-specs.ts';
 import { checkResources } from './resource-rules.ts';
 import { checkConfig, checkEndpoints, checkHostConfig, checkModes, checkPlatform } from './validate.ts';
 
@@ -58,7 +58,10 @@ export function checkRequest(request: ContainerCreateRequest, context: CreateCon
     config: { ...config },
     hostConfig: { ...hostConfig },
     endpoints: Object.fromEntries(
-      Object.entries(networking?.EndpointsConfig ?? {}).map(([name, endpoint]) => [name, endpoint === null ? endpoint : { ...endpoint }]),
+      Object.entries(networking?.EndpointsConfig ?? {}).map(([name, endpoint]) => [
+        name,
+        endpoint === null ? endpoint : { ...endpoint },
+      ]),
     ),
     readOnlyNonRecursive: false,
     warnings: [],
@@ -172,7 +175,9 @@ function planMounts(hostConfig: HostConfig, config: ContainerConfig, readOnlyNon
     const duplicate = planned.has(mount.destination);
     if (duplicate) throw new GantryError('invalid', `Duplicate mount point: ${shown}`);
     const restrict = readOnlyNonRecursive && mount.type === 'bind' && !mount.writable;
-    const spec = restrict ? { ...mount.spec, BindOptions: { ...mount.spec.BindOptions, ReadOnlyNonRecursive: true } } : mount.spec;
+    const spec = restrict
+      ? { ...mount.spec, BindOptions: { ...mount.spec.BindOptions, ReadOnlyNonRecursive: true } }
+      : mount.spec;
     planned.set(mount.destination, { ...mount, spec });
   };
   for (const raw of hostConfig.Binds ?? []) {
@@ -183,7 +188,11 @@ function planMounts(hostConfig: HostConfig, config: ContainerConfig, readOnlyNon
     add(mount, mount.destination);
   }
   // Sources were checked before; they may legitimately have gone since.
-  for (const spec of hostConfig.Mounts ?? []) add(planMount(spec, () => true), spec.Target ?? '');
+  for (const spec of hostConfig.Mounts ?? [])
+    add(
+      planMount(spec, () => true),
+      spec.Target ?? '',
+    );
   for (const path of Object.keys(config.Volumes ?? {})) {
     const volume = planMount({ Type: 'volume', Target: path }, () => true);
     if (planned.has(volume.destination) || volume.destination in (hostConfig.Tmpfs ?? {})) continue;
@@ -209,4 +218,10 @@ export const MASKED_PATHS: readonly string[] = [
 ];
 
 /** Paths a container can only read. */
-export const READONLY_PATHS: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+export const READONLY_PATHS: readonly string[] = [
+  '/proc/bus',
+  '/proc/fs',
+  '/proc/irq',
+  '/proc/sys',
+  '/proc/sysrq-trigger',
+];

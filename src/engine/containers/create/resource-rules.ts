@@ -118,7 +118,8 @@ function checkOom(limits: Mutable, cgroup: CgroupSupport, warnings: string[]): v
 function checkCpu(limits: Mutable, host: ResourceHost, warnings: string[]): void {
   const { cgroup, cpuCount } = host;
   const nano = limits.NanoCpus ?? 0;
-  if (nano > 0 && (limits.CpuPeriod ?? 0) > 0) refuse('Conflicting options: Nano CPUs and CPU Period cannot both be set');
+  if (nano > 0 && (limits.CpuPeriod ?? 0) > 0)
+    refuse('Conflicting options: Nano CPUs and CPU Period cannot both be set');
   if (nano > 0 && (limits.CpuQuota ?? 0) > 0) refuse('Conflicting options: Nano CPUs and CPU Quota cannot both be set');
   if (nano > 0 && !cgroup.cpuCfs) {
     refuse('NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted');

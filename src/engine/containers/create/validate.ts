@@ -1,7 +1,7 @@
 /** Docker's checks of a create request, in docker's order, with docker's texts. Nothing is changed here. */
 import { isIP } from 'node:net';
 import { normaliseCapabilities } from '#services/spec/capabilities.ts';
-import { GantryError, errorMessage } from '#types/errors.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
 import { parseSignal } from '#types/signal.ts';
 import type { ContainerConfig, EndpointSettings, HealthConfig, HostConfig, RestartPolicy } from '#wire/engine.ts';
 import type { MachineInfo } from './defaults.ts';
@@ -23,10 +23,13 @@ export function checkModes(config: ContainerConfig, hostConfig: HostConfig, mach
   const mode = hostConfig.NetworkMode ?? '';
   const some = (list: readonly unknown[] | null | undefined): boolean => (list ?? []).length > 0;
   if (isContainer(mode) || mode === 'container') {
-    if (mode === 'container' || mode === 'container:') refuse('invalid network mode: invalid container format container:<name|id>');
+    if (mode === 'container' || mode === 'container:')
+      refuse('invalid network mode: invalid container format container:<name|id>');
     if (config.Hostname) refuse('conflicting options: hostname and the network mode');
     if (some(hostConfig.Links)) {
-      refuse("conflicting options: container type network can't be used with links. This would result in undefined behavior");
+      refuse(
+        "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+      );
     }
     if (some(hostConfig.Dns)) refuse('conflicting options: dns and the network mode');
     if (some(hostConfig.ExtraHosts)) refuse('conflicting options: custom host-to-IP mapping and the network mode');
@@ -39,11 +42,15 @@ export function checkModes(config: ContainerConfig, hostConfig: HostConfig, mach
   }
   if (hostConfig.UTSMode === 'host' && config.Hostname) refuse('conflicting options: hostname and the UTS mode');
   if (mode === 'host' && some(hostConfig.Links)) {
-    refuse("conflicting options: host type networking can't be used with links. This would result in undefined behavior");
+    refuse(
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    );
   }
   const isolation = (hostConfig.Isolation ?? '').toLowerCase();
-  if (isolation !== '' && isolation !== 'default') refuse(`invalid isolation (${hostConfig.Isolation}): linux only supports 'default'`);
-  if (hostConfig.IOMaximumBandwidth) refuse('invalid option: QoS maximum bandwidth configuration is not supported on linux');
+  if (isolation !== '' && isolation !== 'default')
+    refuse(`invalid isolation (${hostConfig.Isolation}): linux only supports 'default'`);
+  if (hostConfig.IOMaximumBandwidth)
+    refuse('invalid option: QoS maximum bandwidth configuration is not supported on linux');
   if (hostConfig.IOMaximumIOps) refuse('invalid option: QoS maximum IOPs configuration is not supported on linux');
   checkRealtime(hostConfig, machine);
 }
@@ -65,7 +72,8 @@ export function checkConfig(config: ContainerConfig): void {
   const hostname = config.Hostname ?? '';
   if (Buffer.byteLength(hostname) > HOSTNAME_MAX_BYTES) refuse(`hostname "${hostname}" is too long (maximum 64 bytes)`);
   if (config.StopSignal) parseSignal(config.StopSignal);
-  for (const pair of config.Env ?? []) if (pair === '' || pair.startsWith('=')) refuse(`invalid environment variable: ${pair}`);
+  for (const pair of config.Env ?? [])
+    if (pair === '' || pair.startsWith('=')) refuse(`invalid environment variable: ${pair}`);
   if (config.Healthcheck != null) checkHealth(config.Healthcheck);
 }
 
@@ -125,7 +133,8 @@ export function checkHostConfig(
       refuse(`invalid ${field}: ${errorMessage(error)}`);
     }
   }
-  if ('' in (hostConfig.Annotations ?? {})) refuse('invalid Annotations: the empty string is not permitted as an annotation key');
+  if ('' in (hostConfig.Annotations ?? {}))
+    refuse('invalid Annotations: the empty string is not permitted as an annotation key');
 }
 
 function checkExtraHost(text: string): void {
@@ -146,7 +155,8 @@ function checkPorts(hostConfig: HostConfig): void {
     for (const binding of bindings ?? []) {
       const text = binding.HostPort ?? '';
       const [first = '', last] = (text.split('/')[0] ?? '').split('-');
-      const good = text === '' || (isPort(first) && (last === undefined || (isPort(last) && Number(last) >= Number(first))));
+      const good =
+        text === '' || (isPort(first) && (last === undefined || (isPort(last) && Number(last) >= Number(first))));
       if (!good) refuse(`invalid port specification: ${JSON.stringify(text)}`);
     }
   }
@@ -159,7 +169,8 @@ export function checkPlatform(
 ): void {
   const { machine, warnings } = context;
   const mode = hostConfig.NetworkMode ?? '';
-  if (!validShared(hostConfig.IpcMode, ['', 'none', 'host', 'private', 'shareable'])) refuse(`invalid IPC mode: ${hostConfig.IpcMode}`);
+  if (!validShared(hostConfig.IpcMode, ['', 'none', 'host', 'private', 'shareable']))
+    refuse(`invalid IPC mode: ${hostConfig.IpcMode}`);
   if (!validShared(hostConfig.PidMode, ['', 'host'])) refuse(`invalid PID mode: ${hostConfig.PidMode}`);
   if ((hostConfig.ShmSize ?? 0) < 0) refuse('SHM size can not be less than 0');
   if (!['', 'host'].includes(hostConfig.UTSMode ?? '')) refuse(`invalid UTS mode: ${hostConfig.UTSMode}`);
@@ -197,7 +208,8 @@ export function checkEndpoints(endpoints: Readonly<Record<string, EndpointSettin
       continue;
     }
     const wrong = endpointMistakes(name, endpoint);
-    if (wrong.length > 0) failures.push(`invalid config for network ${name}: invalid endpoint settings:\n${wrong.join('\n')}`);
+    if (wrong.length > 0)
+      failures.push(`invalid config for network ${name}: invalid endpoint settings:\n${wrong.join('\n')}`);
   }
   if (failures.length > 0) refuse(failures.join('\n'));
 }
