@@ -14,6 +14,7 @@ import {
   addVeth,
   deleteLink,
   setForwarding,
+  setHairpin,
   setLink,
   setNeighbour,
 } from '#system/netlink/route.ts';
@@ -178,6 +179,8 @@ export class BridgeDriver implements NetworkDriver {
     }
     // An address is reused at once, while the bridge and the host may still point at its last owner.
     this.#netlink.request(setForwarding(outside.index, endpoint.macAddress));
+    // With bridge netfilter, translation back to the sender happens on the bridge itself.
+    if (endpoint.ports.length > 0) this.#netlink.request(setHairpin(outside.index));
     this.#netlink.request(setNeighbour(master, endpoint.ipAddress, endpoint.macAddress));
   }
 

@@ -21,6 +21,7 @@ import {
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
 export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
@@ -35,6 +36,7 @@ const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
+const IFLA_PROTINFO = 12;
 const IFLA_LINKINFO = 18;
 const IFLA_STATS64 = 23;
 const IFLA_NET_NS_FD = 28;
@@ -57,6 +59,8 @@ const NDA_LLADDR = 2;
 const NTF_MASTER = 4;
 const NUD_NOARP = 0x40;
 const NUD_STALE = 4;
+const NLA_F_NESTED = 0x8000;
+const IFLA_BRPORT_MODE = 4;
 
 /** A request without sequence number. `what` names operation and object in errors. */
 export interface Request {
@@ -239,6 +243,19 @@ export function setLink(
     flags: 0,
     body: linkBody(index, changes.up === true ? IFF_UP : 0, change),
     attributes,
+  };
+}
+
+/** Lets a bridge send a frame back out of the port it came from: needed to reach oneself by a published port. */
+export function setHairpin(portIndex: number): Request {
+  const body = linkBody(portIndex);
+  body.writeUInt8(AF_BRIDGE, 0);
+  return {
+    what: `set hairpin mode of link ${portIndex}`,
+    type: RTM_SETLINK,
+    flags: 0,
+    body,
+    attributes: [[IFLA_PROTINFO | NLA_F_NESTED, [[IFLA_BRPORT_MODE, Buffer.from([1])]]]],
   };
 }
 
