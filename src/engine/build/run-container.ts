@@ -1,6 +1,6 @@
 /** Containers for the RUN steps of a build: ordinary ones, attached for their output, removed afterwards. */
 import { Duplex } from 'node:stream';
-import type { ImageRunConfig } from '#services/images/contract.ts';
+import type { ContainerCreateRequest } from '#wire/engine.ts';
 import { createContainer } from '../containers/create.ts';
 import { killContainer } from '../containers/kill.ts';
 import { streamsOf } from '../containers/output.ts';
@@ -10,21 +10,23 @@ import { waitForCondition } from '../containers/wait.ts';
 import type { Services } from '../services.ts';
 import type { BuildContainer, CreateBuildContainer } from './build.ts';
 
+const NEWEST = { atLeast: () => true };
+
 /** Makes build containers with the daemon's engine. */
 export function buildContainers(services: Services): CreateBuildContainer {
   return async ({ image, config, resources }) => {
     const { id } = await createContainer(services, {
       name: '',
       platform: '',
-      apiMinor: 51,
+      version: NEWEST,
       request: {
-        ...(config as ImageRunConfig & Record<string, never>),
+        ...config,
         Image: image.id,
         AttachStdout: true,
         AttachStderr: true,
         Healthcheck: { Test: ['NONE'] },
         HostConfig: { ...resources, LogConfig: { Type: 'none', Config: {} } },
-      } as Parameters<typeof createContainer>[1]['request'],
+      } as unknown as ContainerCreateRequest,
     });
     return new EngineBuildContainer(services, id);
   };

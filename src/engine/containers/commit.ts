@@ -1,5 +1,6 @@
 /** The container side of `docker commit`: finds it, freezes it meanwhile, tells of it. */
 import { isAlive } from '#services/containers/container.ts';
+import type { ImageRunConfig } from '#services/images/contract.ts';
 import { GantryError } from '#types/errors.ts';
 import type { CommittedContainer } from '../images/commit.ts';
 import type { Services } from '../services.ts';
@@ -25,7 +26,7 @@ export async function withCommittedContainer<T extends { id: string }>(
       id: record.id,
       imageId: record.imageId,
       snapshotKey: record.id,
-      config: record.config,
+      config: record.config as unknown as ImageRunConfig,
       command: record.args,
     });
     publishContainerEvent(services.events, record, 'commit', {

@@ -48,7 +48,7 @@ async function measure(services: Services): Promise<Measured> {
   return {
     layersSize,
     containers,
-    images: await listImages(services, { all: false, sharedSize: true, filters: NO_FILTERS }),
+    images: await listImages(services.images, { all: false, sharedSize: true, filters: NO_FILTERS }),
     volumes: await volumeUsage(services),
   };
 }

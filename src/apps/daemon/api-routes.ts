@@ -1,0 +1,40 @@
+/** The route table: every operation this daemon answers, and 501 by name for the rest of the Engine API. */
+import { buildContainers } from '#engine/build/run-container.ts';
+import { withCommittedContainer } from '#engine/containers/commit.ts';
+import { imageUses } from '#engine/containers/image-uses.ts';
+import type { InfoSources } from '#engine/system/info.ts';
+import type { Services } from '#engine/services.ts';
+import { tarCodec } from '#services/images/tar-codec.ts';
+import { notBuilt } from './http/not-built.ts';
+import type { Route } from './http/route.ts';
+import { buildRoutes } from './routes/build.ts';
+import { containerFileRoutes } from './routes/container-files.ts';
+import { containerStreamRoutes } from './routes/container-streams.ts';
+import { containerRoutes } from './routes/containers.ts';
+import { execRoutes } from './routes/exec.ts';
+import { commitRoutes, imageRoutes } from './routes/images.ts';
+import { systemRoutes } from './routes/system.ts';
+
+/** Classic builder; BuildKit would be 2. */
+const BUILDER_VERSION = '1';
+
+/** All routes. */
+export function apiRoutes(services: Services, info: InfoSources): Route[] {
+  const { images, events, containers } = services;
+  const emit = events.publish.bind(events);
+  const routes = [
+    ...containerRoutes(services),
+    ...containerStreamRoutes(services),
+    ...containerFileRoutes(services),
+    ...execRoutes(services),
+    ...imageRoutes({ images, tar: tarCodec, emit, uses: () => imageUses(containers) }),
+    ...commitRoutes({
+      images,
+      emit,
+      withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
+    }),
+    ...buildRoutes({ images, tar: tarCodec, emit, createContainer: buildContainers(services) }),
+    ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
+  ];
+  return [...routes, ...notBuilt(routes)];
+}
