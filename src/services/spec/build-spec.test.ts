@@ -82,7 +82,7 @@ test('the default seccomp profile is filtered by architecture and capabilities',
   const plain = buildSpec(input()).linux.seccomp;
   assert.deepEqual(plain?.architectures, ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32']);
   const names = (spec: OciSeccomp | undefined): string[] =>
-    (spec?.syscalls as { names: string[]; args?: unknown }[])
+    ((spec?.syscalls ?? []) as { names: string[]; args?: unknown }[])
       .filter((call) => call.args === undefined)
       .flatMap((call) => call.names);
   assert.ok(names(plain).includes('read'));
