@@ -109,6 +109,14 @@ export function statFd(fd: number): FileStat {
   return decodeStatx();
 }
 
+const STATX_ATTR_MOUNT_ROOT = 0x2000n;
+
+/** Whether something is mounted exactly at this path (links not followed); false when absent. */
+export function isMountPoint(path: string): boolean {
+  if (statAt(-100, path) === undefined) return false;
+  return (statxBuffer.readBigUInt64LE(8) & STATX_ATTR_MOUNT_ROOT) !== 0n;
+}
+
 /** lstat (or stat, following links inside the root) of a path; undefined when absent. */
 export function statInRoot(rootFd: number, path: string, follow = false): FileStat | undefined {
   try {

@@ -1,0 +1,306 @@
+/**
+ * The snapshot life cycle over any way of keeping trees on disk (`TreeStore`): records, extraction, counting
+ * of mounts, init layers. Drivers differ only in how a tree is stacked, mounted and compared.
+ *
+ * Everything half-made lies in a temporary directory; a rename and one row make it real.
+ */
+import { execFile } from 'node:child_process';
+import { mkdirSync, renameSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { promisify } from 'node:util';
+import type { Database } from '#system/database/database.ts';
+import type { MountEntry } from '#system/kernel/mount.ts';
+import { chainIds, type Digest } from '#types/digest.ts';
+import { GantryError } from '#types/errors.ts';
+import type { Change, Layer, Snapshotter, Usage } from './contract.ts';
+import type { Difference } from './differences.ts';
+import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
+import { fillInitLayer } from './init-layer.ts';
+import { MountTable } from './mounts.ts';
+import { type LayerRecord, SnapshotRecords, type SnapshotRecord } from './records.ts';
+
+/** Content of a layer's or snapshot's directory. */
+export const CONTENT = 'diff';
+
+/** How one driver keeps trees. Directories are absolute; `below` lists directories of layers, topmost first. */
+export interface TreeStore {
+  readonly driver: string;
+  readonly whiteouts: WhiteoutStyle;
+  /** Throws for storage options this driver cannot keep. */
+  checkOptions(options: Readonly<Record<string, string>>): void;
+  /** Fills a fresh directory: at least `diff`. `below` is what it will lie on. */
+  create(directory: string, below: readonly string[], writable: boolean): void | Promise<void>;
+  /** A committed directory has moved to its final place. */
+  settle(directory: string): void;
+  /** A directory is about to be removed. */
+  forget(directory: string): void;
+  mount(directory: string, below: readonly string[], target: string): void;
+  owns(entry: MountEntry, directory: string): boolean;
+  differences(directory: string, below: readonly string[]): Iterable<Difference>;
+  /** Whether an archive of differences holds the unchanged ones too. */
+  readonly packUnchanged: boolean;
+  usage(directory: string, below: readonly string[]): Usage;
+  data(directory: string, below: readonly string[], writable: boolean): Record<string, string>;
+}
+
+export interface LayeredOptions {
+  /** The driver's own directory, e.g. `<data root>/overlay2`. */
+  readonly root: string;
+  readonly database: Database;
+  /** Writes a layer's files to disk before it is recorded. Default true; tests switch it off. */
+  readonly durable?: boolean;
+}
+
+const run = promisify(execFile);
+
+/** A Snapshotter over a TreeStore. */
+export class LayeredSnapshotter implements Snapshotter {
+  readonly driver: string;
+  readonly #store: TreeStore;
+  readonly #records: SnapshotRecords;
+  readonly #mounts = new MountTable();
+  readonly #durable: boolean;
+  readonly #inits = new Map<string, Promise<string>>();
+
+  constructor(store: TreeStore, options: LayeredOptions) {
+    this.driver = store.driver;
+    this.#store = store;
+    this.#records = new SnapshotRecords(options.root, options.database, store.driver);
+    this.#durable = options.durable ?? true;
+  }
+
+  #below(parent: Digest | undefined): string[] {
+    return this.#records.chain(parent).map(({ directory }) => this.#records.path(directory));
+  }
+
+  #snapshot(key: string): { record: SnapshotRecord; directory: string; below: string[] } {
+    const record = this.#records.snapshot(key);
+    if (record === undefined) throw new GantryError('notFound', `snapshot ${key} does not exist`);
+    const init = this.#records.init(record.parent);
+    const below = this.#below(record.parent);
+    if (init !== undefined) below.unshift(this.#records.path(init));
+    return { record, directory: this.#records.path(record.directory), below };
+  }
+
+  async applyLayer(
+    parent: Digest | undefined,
+    tar: AsyncIterable<Buffer>,
+    options: { expected?: Digest },
+    signal?: AbortSignal,
+  ): Promise<Layer> {
+    const { expected } = options;
+    const below = this.#parentBelow(parent);
+    const source = new HashedSource(tar);
+    const known = expected === undefined ? undefined : this.#records.layer(chainOver(parent, expected));
+    if (known !== undefined) {
+      for await (const _ of source) signal?.throwIfAborted();
+      checkDigest(source.digest(), expected);
+      return publicLayer(known);
+    }
+    const temporary = this.#records.temporary();
+    try {
+      await this.#store.create(temporary, below, false);
+      const sizeBytes = await extractLayer(`${temporary}/${CONTENT}`, source, { style: this.#store.whiteouts, signal });
+      const diffId = source.digest();
+      checkDigest(diffId, expected);
+      const chainId = chainOver(parent, diffId);
+      // Awaiting ends here: whoever comes second with the same layer finds it.
+      if (this.#durable && this.#records.layer(chainId) === undefined) await run('sync', ['-f', temporary]);
+      signal?.throwIfAborted();
+      return this.#commitLayer(temporary, { chainId, diffId, parent, sizeBytes });
+    } finally {
+      this.#records.discard(temporary);
+    }
+  }
+
+  #parentBelow(parent: Digest | undefined): string[] {
+    if (parent !== undefined && this.#records.layer(parent) === undefined) {
+      throw new GantryError('notFound', `layer ${parent} does not exist`);
+    }
+    return this.#below(parent);
+  }
+
+  #commitLayer(temporary: string, layer: Layer): Layer {
+    const existing = this.#records.layer(layer.chainId);
+    if (existing !== undefined) return publicLayer(existing);
+    this.#parentBelow(layer.parent);
+    const record: LayerRecord = { ...layer, directory: this.#records.newName() };
+    const directory = this.#records.path(record.directory);
+    renameSync(temporary, directory);
+    this.#store.settle(directory);
+    this.#records.saveLayer(record);
+    return layer;
+  }
+
+  layer(chainId: Digest): Layer | undefined {
+    const record = this.#records.layer(chainId);
+    return record === undefined ? undefined : publicLayer(record);
+  }
+
+  layers(): Layer[] {
+    return this.#records.layers().map(publicLayer);
+  }
+
+  async removeLayer(chainId: Digest): Promise<void> {
+    const record = this.#records.layer(chainId);
+    if (record === undefined) return;
+    const used =
+      this.#records.layers().some(({ parent }) => parent === chainId) ||
+      this.#records.snapshots().some(({ parent }) => parent === chainId) ||
+      this.#inits.has(chainId);
+    if (used) throw new GantryError('conflict', `layer ${chainId} is in use`);
+    const init = this.#records.init(chainId);
+    if (init !== undefined) this.#store.forget(this.#records.path(init));
+    this.#store.forget(this.#records.path(record.directory));
+    this.#records.deleteLayer(record);
+  }
+
+  async prepare(key: string, parent: Digest | undefined, storageOptions: Record<string, string> = {}): Promise<void> {
+    this.#store.checkOptions(storageOptions);
+    if (this.#records.snapshot(key) !== undefined) throw new GantryError('conflict', `snapshot ${key} already exists`);
+    const layers = this.#parentBelow(parent);
+    const init = this.#records.init(parent) ?? (await this.#makeInit(parent, layers));
+    const name = this.#records.newName();
+    const directory = this.#records.path(name);
+    mkdirSync(directory, { mode: 0o710 });
+    try {
+      const filled = this.#store.create(directory, [this.#records.path(init), ...layers], true);
+      if (filled !== undefined) await filled;
+      this.#parentBelow(parent);
+      this.#records.saveSnapshot({ key, parent, directory: name });
+    } catch (error) {
+      this.#records.discard(directory);
+      throw error;
+    }
+  }
+
+  /** The init layer over a parent, made once. */
+  #makeInit(parent: Digest | undefined, below: readonly string[]): Promise<string> {
+    const running = this.#inits.get(parent ?? '');
+    if (running !== undefined) return running;
+    const making = (async () => {
+      const temporary = this.#records.temporary();
+      const name = `${this.#records.newName()}-init`;
+      const target = `${temporary}/merged`;
+      try {
+        await this.#store.create(temporary, below, true);
+        await this.#mounts.mount(name, target, {
+          work: () => this.#store.mount(temporary, below, target),
+          owns: () => false,
+        });
+        try {
+          fillInitLayer(target);
+        } finally {
+          this.#mounts.unmount(name, target);
+          await this.#mounts.release(name);
+        }
+        renameSync(temporary, this.#records.path(name));
+        this.#store.settle(this.#records.path(name));
+        this.#records.saveInit(parent, name);
+        return name;
+      } finally {
+        this.#records.discard(temporary);
+        this.#inits.delete(parent ?? '');
+      }
+    })();
+    this.#inits.set(parent ?? '', making);
+    return making;
+  }
+
+  exists(key: string): boolean {
+    return this.#records.snapshot(key) !== undefined;
+  }
+
+  keys(): string[] {
+    return this.#records.snapshots().map(({ key }) => key);
+  }
+
+  async mount(key: string, target: string): Promise<void> {
+    const { directory, below } = this.#snapshot(key);
+    await this.#mounts.mount(key, target, {
+      work: () => this.#store.mount(directory, below, target),
+      owns: (entry) => this.#store.owns(entry, directory),
+    });
+  }
+
+  async unmount(key: string, target: string): Promise<void> {
+    this.#mounts.unmount(key, target);
+  }
+
+  async changes(key: string): Promise<Change[]> {
+    const { directory, below } = this.#snapshot(key);
+    return listChanges(this.#store.differences(directory, below));
+  }
+
+  diff(key: string): Readable {
+    const { directory, below } = this.#snapshot(key);
+    const blocks = packDifferences(this.#store.differences(directory, below), this.#store.packUnchanged);
+    return Readable.from(blocks, { objectMode: false });
+  }
+
+  async commit(key: string): Promise<Layer> {
+    const { record } = this.#snapshot(key);
+    return this.applyLayer(record.parent, this.diff(key) as AsyncIterable<Buffer>, {});
+  }
+
+  async usage(key: string): Promise<Usage> {
+    const { directory, below } = this.#snapshot(key);
+    return this.#store.usage(directory, below);
+  }
+
+  graphDriverData(key: string): Record<string, string> {
+    const { directory, below } = this.#snapshot(key);
+    return this.#store.data(directory, below, true);
+  }
+
+  layerDriverData(chainId: Digest): Record<string, string> {
+    const [top, ...below] = this.#parentBelow(chainId);
+    return this.#store.data(top as string, below, false);
+  }
+
+  async remove(key: string): Promise<void> {
+    const record = this.#records.snapshot(key);
+    if (record === undefined) return;
+    const released = this.#mounts.release(key);
+    const directory = this.#records.path(record.directory);
+    this.#store.forget(directory);
+    this.#records.deleteSnapshot(record);
+    this.#records.discard(directory, released);
+  }
+
+  async recover(keep: ReadonlySet<string>): Promise<void> {
+    const kept = this.#records.snapshots().filter(({ key }) => keep.has(key));
+    const keptDirectories = kept.map(({ directory }) => this.#records.path(directory));
+    const doomed = this.#records.snapshots().filter(({ key }) => !keep.has(key)).map(({ directory }) => this.#records.path(directory));
+    const root = `${this.#records.root}/`;
+    this.#mounts.detachOrphans((entry) => {
+      const ours =
+        entry.mountPoint.startsWith(root) ||
+        this.#store.owns(entry, this.#records.root) ||
+        doomed.some((directory) => this.#store.owns(entry, directory));
+      return ours && !keptDirectories.some((directory) => this.#store.owns(entry, directory));
+    });
+    for (const { key } of this.#records.snapshots()) if (!keep.has(key)) await this.remove(key);
+    this.#records.collectGarbage();
+  }
+
+  /** Resolves when everything removed is gone from the disk. */
+  async settled(): Promise<void> {
+    await this.#mounts.settled();
+    await this.#records.emptied();
+  }
+}
+
+function publicLayer({ chainId, diffId, parent, sizeBytes }: Layer): Layer {
+  return { chainId, diffId, parent, sizeBytes };
+}
+
+function chainOver(parent: Digest | undefined, diffId: Digest): Digest {
+  return parent === undefined ? diffId : (chainIds([parent, diffId])[1] as Digest);
+}
+
+function checkDigest(actual: Digest, expected: Digest | undefined): void {
+  if (expected !== undefined && actual !== expected) {
+    throw new GantryError('invalid', `layers from manifest don't match image configuration: wanted ${expected}, got ${actual}`);
+  }
+}
