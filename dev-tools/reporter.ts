@@ -44,6 +44,10 @@ function failedThroughChildren(error: unknown): boolean {
   return (error as { failureType?: string } | undefined)?.failureType === 'subtestsFailed';
 }
 
+function cancelled(error: unknown): boolean {
+  return (error as { failureType?: string } | undefined)?.failureType === 'cancelledByParent';
+}
+
 function describeFailure(outcome: Outcome): string {
   const cause = (outcome.error as { cause?: unknown } | undefined)?.cause ?? outcome.error;
   const text = inspect(cause, { depth: 4, breakLength: 120, maxStringLength: 8_000 }).replaceAll('\n', '\n    ');
@@ -74,6 +78,8 @@ export default async function* report(events: AsyncIterable<TestEvent>): AsyncGe
       else if (outcome.skip !== undefined) counts.skipped += 1;
       else counts.passed += 1;
     }
+    // A suite whose set-up failed says so once; its cancelled tests count but need no text.
+    if (outcome.failed && cancelled(outcome.error)) continue;
     if (outcome.failed) yield `${relative(process.cwd(), outcome.file)}\n${describeFailure(outcome)}`;
     else if (outcome.skip !== undefined) skips.push(`${outcome.name}: ${outcome.skip || 'NO REASON GIVEN'}`);
   }
