@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { EndpointRequest, Networks, PublishRequest, Sandbox } from '#services/networks/contract.ts';
 import { type NetworksOptions, openNetworks } from '#services/networks/networks.ts';
-import { removeNetworkNamespace } from '#system/kernel/namespaces.ts';
 import { Database } from '#system/database/database.ts';
-import { openNftables } from '#system/nftables/nftables.ts';
+import { removeNetworkNamespace } from '#system/kernel/namespaces.ts';
 import { NetlinkSocket } from '#system/netlink/socket.ts';
+import { openNftables } from '#system/nftables/nftables.ts';
 import { type Id, newId } from '#types/ids.ts';
 
 export interface Instance extends AsyncDisposable {

@@ -4,8 +4,9 @@
  * all its ports. Removing a veth takes the kernel a grace period (about 17 ms), so a veth normally just dies
  * with its namespace, in the background.
  */
-import { closeSync, openSync, writeFileSync } from 'node:fs';
+
 import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { hasCode } from '#system/kernel/errno.ts';
 import { inNetworkNamespace } from '#system/kernel/namespaces.ts';
 import {

@@ -21,8 +21,8 @@ import type {
   Endpoint,
   EndpointRequest,
   InterfaceStatistics,
-  Networks,
   NetworkSummary,
+  Networks,
   ResolvConfOptions,
   Sandbox,
 } from './contract.ts';

@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { GantryError } from '#types/errors.ts';
-import type { HostConfig, PortMap, Port } from '#wire/engine.ts';
+import type { HostConfig, Port, PortMap } from '#wire/engine.ts';
 import type { PublishedPort, PublishRequest } from './contract.ts';
 
 export type PortProtocol = PublishRequest['protocol'];

@@ -28,8 +28,8 @@ import {
   NLMSG_ERROR,
 } from './message.ts';
 import {
-  AF_INET,
   type Address,
+  AF_INET,
   dumpAddresses,
   dumpLinks,
   dumpRoutes,
