@@ -74,7 +74,7 @@ async function launch(services: Services, container: LiveContainer): Promise<voi
   const { id } = container;
   await using undo = new AsyncDisposableStack();
 
-  mkdirSync(join(paths.bundle(id), 'streams'), { recursive: true, mode: 0o711 });
+  mkdirSync(paths.streams(id), { recursive: true, mode: 0o711 });
   undo.defer(() => removeBundle(paths, id));
 
   await services.snapshots.mount(id, paths.rootfs(id));

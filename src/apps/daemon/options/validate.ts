@@ -34,9 +34,7 @@ function checkTexts(raw: RawOptions): void {
   if (bip !== '' && !isCidr(bip)) throw invalid(`invalid CIDR address: ${bip}`);
   const fixed = raw.text('fixed-cidr');
   if (fixed !== '' && !isCidr(fixed)) throw invalid(`invalid CIDR address: ${fixed}`);
-  if (raw.text('bridge') !== '' && bip !== '') {
-    throw invalid('You specified -b & --bip, mutually exclusive options. Please specify only one');
-  }
+  // Compat: dockerd refuses -b with --bip because -b must exist there; here -b names the bridge to make.
   if (!raw.flag('iptables') && !raw.flag('icc')) {
     throw invalid(
       'You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true',

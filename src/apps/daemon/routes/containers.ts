@@ -124,7 +124,7 @@ async function create(services: Services, context: RouteContext): Promise<void> 
     name: query.text('name'),
     platform: query.text('platform'),
     request,
-    apiMinor: version.minor,
+    version,
   });
   context.json({ Id: created.id, Warnings: created.warnings }, 201);
 }
@@ -183,7 +183,7 @@ function dimension(query: Query, key: string, label: string): number {
 
 async function update(services: Services, context: RouteContext): Promise<void> {
   const request = await context.body<ContainerUpdateRequest>('ContainerUpdateRequest');
-  const warnings = await updateContainer(services, idOf(context), request, context.version.minor);
+  const warnings = await updateContainer(services, idOf(context), request, context.version);
   context.json({ Warnings: warnings });
 }
 
