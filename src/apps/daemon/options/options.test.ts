@@ -196,7 +196,6 @@ test('help and version need no valid configuration, validate says which action i
   assert.deepEqual(readInvocation(['--config-file', '/nonexistent', '--help'], {}), { action: 'help' });
   assert.deepEqual(readInvocation(['-v'], {}), { action: 'version' });
   assert.equal(readInvocation(['--config-file=', '--validate'], {}).action, 'validate');
-  const help = helpText();
   const isListed = (name: string): boolean => new RegExp(`^ +(-\\w, )?--${name}( |$)`, 'm').test(helpText());
   for (const spec of FLAGS) assert.equal(isListed(spec.name), !spec.isHidden, spec.name);
 });
