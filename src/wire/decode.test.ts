@@ -66,6 +66,12 @@ test('type errors have the text of Go', () => {
   for (const [text, message] of cases) assert.equal(refusal(text), `invalid JSON: json: cannot unmarshal ${message}`);
 });
 
+test('of several type errors the first counts, but one of a command wins', () => {
+  const into = 'json: cannot unmarshal number into Go struct field CreateRequest.Config';
+  assert.equal(refusal('{"Tty":1,"Env":2}'), `invalid JSON: ${into}.Tty of type bool`);
+  assert.equal(refusal('{"Tty":1,"Cmd":2}'), `invalid JSON: ${into}.Cmd of type string`);
+});
+
 test('syntax errors have the text of Go', () => {
   const cases: [string, string][] = [
     ['{', 'unexpected EOF'],

@@ -154,8 +154,8 @@ class Decoder {
     if (Array.isArray(value) && value.every((item) => typeof item === 'string' || item === null)) {
       return value.map((item) => item ?? '');
     }
-    this.mismatch(kindName(value), 'string');
-    return [];
+    // Compat: this type decodes itself in Go, and such an error wins over any seen before.
+    throw new DecodeError(`json: cannot unmarshal ${kindName(value)} into Go ${this.#place()} of type string`);
   }
 
   #emptyStruct(value: JsonValue): unknown {
