@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { closeSync, constants, mkdirSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -10,13 +20,24 @@ import { createNetworkNamespace, inNetworkNamespace, removeNetworkNamespace } fr
 import { changeModeAt, changeTimesAt, makeDevice, makeLinkAt, makeNodeAt, S_IFCHR } from '#system/kernel/node.ts';
 import { listFd, openInRoot, openRoot, readFileInRoot, readLinkAt, statAt, statInRoot } from '#system/kernel/path.ts';
 import { killProcess } from '#system/kernel/process.ts';
-import { AF_NETLINK, bindSocket, closeSocket, netlinkAddress, netlinkPort, openSocket, receive, SOCK_RAW, MSG_DONTWAIT } from '#system/kernel/socket.ts';
+import {
+  AF_NETLINK,
+  bindSocket,
+  closeSocket,
+  netlinkAddress,
+  netlinkPort,
+  openSocket,
+  receive,
+  SOCK_RAW,
+  MSG_DONTWAIT,
+} from '#system/kernel/socket.ts';
 import { getXattr, listXattrs, removeXattr, setXattr } from '#system/kernel/xattr.ts';
 
 function temporary(context: { after(work: () => void): void }): string {
   const directory = mkdtempSync(join(tmpdir(), 'gantry-kernel-'));
   context.after(() => {
-    for (const entry of readMounts().reverse()) if (entry.mountPoint.startsWith(`${directory}/`)) tryUnmount(entry.mountPoint);
+    for (const entry of readMounts().reverse())
+      if (entry.mountPoint.startsWith(`${directory}/`)) tryUnmount(entry.mountPoint);
     rmSync(directory, { recursive: true, force: true });
   });
   return directory;
@@ -29,7 +50,10 @@ test('mounting shows in mountinfo, failing names both ends', (context) => {
   assert.equal(readMounts().find((entry) => entry.mountPoint === directory)?.type, 'tmpfs');
   unmount(directory);
   assert.equal(tryUnmount(directory), false);
-  assert.throws(() => mount('/missing-a', directory, { flags: 4096n }), { code: 'ENOENT', message: `mount /missing-a:${directory}: no such file or directory` });
+  assert.throws(() => mount('/missing-a', directory, { flags: 4096n }), {
+    code: 'ENOENT',
+    message: `mount /missing-a:${directory}: no such file or directory`,
+  });
 });
 
 test('an overlay mounts option by option', (context) => {
@@ -48,10 +72,19 @@ test('a network namespace lives as a file and work inside it returns home, also 
   const home = readlinkSync('/proc/thread-self/ns/net');
   createNetworkNamespace(path);
   assert.equal(readlinkSync('/proc/thread-self/ns/net'), home);
-  const [inside, links] = inNetworkNamespace(path, () => [readlinkSync('/proc/thread-self/ns/net'), networkInterfaces()] as const);
+  const [inside, links] = inNetworkNamespace(
+    path,
+    () => [readlinkSync('/proc/thread-self/ns/net'), networkInterfaces()] as const,
+  );
   assert.notEqual(inside, home);
   assert.deepEqual(Object.keys(links), []);
-  assert.throws(() => inNetworkNamespace(path, () => { throw new Error('inside'); }), /inside/);
+  assert.throws(
+    () =>
+      inNetworkNamespace(path, () => {
+        throw new Error('inside');
+      }),
+    /inside/,
+  );
   assert.equal(readlinkSync('/proc/thread-self/ns/net'), home);
   assert.throws(() => createNetworkNamespace(path), { code: 'EEXIST' });
   removeNetworkNamespace(path);

@@ -24,8 +24,19 @@ async function layerTar(pieces: readonly Piece[]): Promise<Buffer> {
   for (const { text = '', ...fields } of pieces) {
     const type = fields.type ?? 'file';
     const entry: TarEntry = {
-      type, linkPath: '', mode: type === 'directory' ? 0o755 : 0o644, uid: 0, gid: 0, userName: '', groupName: '',
-      sizeBytes: Buffer.byteLength(text), modifiedNs: 1_500_000_000_000_000_000n, deviceMajor: 0, deviceMinor: 0, xattrs: new Map(), ...fields,
+      type,
+      linkPath: '',
+      mode: type === 'directory' ? 0o755 : 0o644,
+      uid: 0,
+      gid: 0,
+      userName: '',
+      groupName: '',
+      sizeBytes: Buffer.byteLength(text),
+      modifiedNs: 1_500_000_000_000_000_000n,
+      deviceMajor: 0,
+      deviceMinor: 0,
+      xattrs: new Map(),
+      ...fields,
     };
     for await (const block of tarBlocks(entry, [Buffer.from(text)])) parts.push(block);
   }
@@ -61,7 +72,8 @@ for (const [driver, create] of drivers) {
     };
     context.after(async () => {
       for (const each of opened) await each.settled();
-      for (const entry of readMounts().reverse()) if (entry.mountPoint.startsWith(`${directory}/`)) tryUnmount(entry.mountPoint, 2);
+      for (const entry of readMounts().reverse())
+        if (entry.mountPoint.startsWith(`${directory}/`)) tryUnmount(entry.mountPoint, 2);
       database[Symbol.dispose]();
       fs.rmSync(directory, { recursive: true, force: true });
     });
@@ -98,39 +110,83 @@ for (const [driver, create] of drivers) {
     assert.equal(stat('null').rdev, 259n);
     assert.equal(stat('pipe').isFIFO(), true);
     assert.equal(Number(stat('pipe').mode) & 0o777, 0o622);
-    assert.deepEqual([stat('implied/deep/file').uid, stat('implied/deep/file').mtimeNs], [1000n, 1_600_000_000_123_456_789n]);
+    assert.deepEqual(
+      [stat('implied/deep/file').uid, stat('implied/deep/file').mtimeNs],
+      [1000n, 1_600_000_000_123_456_789n],
+    );
     await snapshots.unmount('one', target);
   });
 
   test(`${driver}: whiteouts and opaque directories hide what is below and only that`, async (context) => {
     const { snapshots, directory } = place(context);
     const base = await apply(snapshots, undefined, [
-      { path: 'keep', text: '1' }, { path: 'gone', text: '1' }, { path: 'dir', type: 'directory' }, { path: 'dir/old', text: '1' },
-      { path: 'tree/a/b', text: '1' }, { path: 'again', type: 'directory' }, { path: 'again/old', text: '1' },
-      { path: 'becomes-file', type: 'directory' }, { path: 'becomes-file/x', text: '1' }, { path: 'becomes-dir', text: 'file' },
-      { path: 'self', type: 'directory' }, { path: 'self/old', text: '1' },
+      { path: 'keep', text: '1' },
+      { path: 'gone', text: '1' },
+      { path: 'dir', type: 'directory' },
+      { path: 'dir/old', text: '1' },
+      { path: 'tree/a/b', text: '1' },
+      { path: 'again', type: 'directory' },
+      { path: 'again/old', text: '1' },
+      { path: 'becomes-file', type: 'directory' },
+      { path: 'becomes-file/x', text: '1' },
+      { path: 'becomes-dir', text: 'file' },
+      { path: 'self', type: 'directory' },
+      { path: 'self/old', text: '1' },
     ]);
     const top = await apply(snapshots, base, [
-      { path: '.wh.gone' }, { path: 'dir', type: 'directory' }, { path: 'dir/new', text: '2' }, { path: 'dir/.wh..wh..opq' },
-      { path: '.wh.tree' }, { path: '.wh.again' }, { path: 'again', type: 'directory' }, { path: 'again/new', text: '2' },
-      { path: 'becomes-file', text: '2' }, { path: 'becomes-dir', type: 'directory' }, { path: 'becomes-dir/in', text: '2' },
-      { path: '.wh..wh.plnk', text: 'ignored' }, { path: '.wh.never-there' },
-      { path: 'self', type: 'directory' }, { path: 'self/new', text: '2' }, { path: '.wh.self' },
+      { path: '.wh.gone' },
+      { path: 'dir', type: 'directory' },
+      { path: 'dir/new', text: '2' },
+      { path: 'dir/.wh..wh..opq' },
+      { path: '.wh.tree' },
+      { path: '.wh.again' },
+      { path: 'again', type: 'directory' },
+      { path: 'again/new', text: '2' },
+      { path: 'becomes-file', text: '2' },
+      { path: 'becomes-dir', type: 'directory' },
+      { path: 'becomes-dir/in', text: '2' },
+      { path: '.wh..wh.plnk', text: 'ignored' },
+      { path: '.wh.never-there' },
+      { path: 'self', type: 'directory' },
+      { path: 'self/new', text: '2' },
+      { path: '.wh.self' },
     ]);
     await snapshots.prepare('one', top);
     const target = join(directory, 'mnt');
     await snapshots.mount('one', target);
-    const found = execFileSync('find', ['.', '-mindepth', '1'], { cwd: target }).toString().trim().split('\n')
-      .filter((path) => !/^\.\/(dev|proc|sys|etc|\.dockerenv)/.test(path)).sort();
-    assert.deepEqual(found, ['./again', './again/new', './becomes-dir', './becomes-dir/in', './becomes-file', './dir', './dir/new', './keep', './self', './self/new']);
+    const found = execFileSync('find', ['.', '-mindepth', '1'], { cwd: target })
+      .toString()
+      .trim()
+      .split('\n')
+      .filter((path) => !/^\.\/(dev|proc|sys|etc|\.dockerenv)/.test(path))
+      .sort();
+    assert.deepEqual(found, [
+      './again',
+      './again/new',
+      './becomes-dir',
+      './becomes-dir/in',
+      './becomes-file',
+      './dir',
+      './dir/new',
+      './keep',
+      './self',
+      './self/new',
+    ]);
     await snapshots.unmount('one', target);
   });
 
   test(`${driver}: changes are what docker diff shows, and a commit of them reproduces the tree`, async (context) => {
     const { snapshots, directory } = place(context);
     const base = await apply(snapshots, undefined, [
-      { path: 'a', type: 'directory' }, { path: 'a/edit', text: '1' }, { path: 'a/drop', text: '1' }, { path: 'a/b', type: 'directory' }, { path: 'a/b/same', text: '1' },
-      { path: 'replaced', type: 'directory' }, { path: 'replaced/old', text: '1' }, { path: 'untouched', type: 'directory' }, { path: 'mode', text: '1' },
+      { path: 'a', type: 'directory' },
+      { path: 'a/edit', text: '1' },
+      { path: 'a/drop', text: '1' },
+      { path: 'a/b', type: 'directory' },
+      { path: 'a/b/same', text: '1' },
+      { path: 'replaced', type: 'directory' },
+      { path: 'replaced/old', text: '1' },
+      { path: 'untouched', type: 'directory' },
+      { path: 'mode', text: '1' },
     ]);
     await snapshots.prepare('one', base);
     const target = join(directory, 'mnt');
@@ -148,22 +204,46 @@ for (const [driver, create] of drivers) {
     fs.writeFileSync(join(target, 'replaced/new'), 'new');
     fs.chmodSync(join(target, 'mode'), 0o600);
     const changes = (await snapshots.changes('one')).map(({ path, kind }) => `${'CAD'[kind]} ${path}`);
-    const expected = ['C /a', 'C /a/b', 'A /a/b/new', 'A /a/b/new/file', 'A /a/b/new/twin', 'D /a/drop', 'C /a/edit', 'C /mode', 'C /replaced', 'A /replaced/new'];
+    const expected = [
+      'C /a',
+      'C /a/b',
+      'A /a/b/new',
+      'A /a/b/new/file',
+      'A /a/b/new/twin',
+      'D /a/drop',
+      'C /a/edit',
+      'C /mode',
+      'C /replaced',
+      'A /replaced/new',
+    ];
     // An opaque directory lists what it hides nowhere; a comparison of trees does.
     if (driver === 'vfs') expected.push('D /replaced/old');
     assert.deepEqual(changes, expected);
     assert.deepEqual((await snapshots.usage('one')).sizeBytes, 6 + 3 + 3 + 1);
-    const before = execFileSync('find', ['.', '-printf', '%p %y %m %s %l\\n'], { cwd: target }).toString().split('\n').filter((line) => !line.startsWith('. ')).map((line) => line.replace(/ d (\d+) \d+ $/, ' d $1')).sort();
+    const before = execFileSync('find', ['.', '-printf', '%p %y %m %s %l\\n'], { cwd: target })
+      .toString()
+      .split('\n')
+      .filter((line) => !line.startsWith('. '))
+      .map((line) => line.replace(/ d (\d+) \d+ $/, ' d $1'))
+      .sort();
     const layer = await snapshots.commit('one');
     assert.equal(layer.parent, base);
     const paths = [];
     for await (const { entry } of readTar(snapshots.diff('one'))) paths.push(entry.path);
-    assert.equal(paths.some((path) => path.startsWith('etc')), false);
+    assert.equal(
+      paths.some((path) => path.startsWith('etc')),
+      false,
+    );
     assert.ok(paths.includes('a/.wh.drop'));
     await snapshots.prepare('two', layer.chainId);
     const second = join(directory, 'second');
     await snapshots.mount('two', second);
-    const after = execFileSync('find', ['.', '-printf', '%p %y %m %s %l\\n'], { cwd: second }).toString().split('\n').filter((line) => !line.startsWith('. ')).map((line) => line.replace(/ d (\d+) \d+ $/, ' d $1')).sort();
+    const after = execFileSync('find', ['.', '-printf', '%p %y %m %s %l\\n'], { cwd: second })
+      .toString()
+      .split('\n')
+      .filter((line) => !line.startsWith('. '))
+      .map((line) => line.replace(/ d (\d+) \d+ $/, ' d $1'))
+      .sort();
     assert.deepEqual(after, before);
     const stat = fs.statSync(join(second, 'a/b/new/file'));
     assert.equal(stat.nlink, 2);
@@ -193,15 +273,33 @@ for (const [driver, create] of drivers) {
     const up = '../'.repeat(20);
     const archives: Piece[][] = [
       [{ path: `${up}${outside.slice(1)}/escaped`, text: 'x' }],
-      [{ path: 'link', type: 'symlink', linkPath: outside }, { path: 'link/escaped', text: 'x' }],
-      [{ path: 'link', type: 'symlink', linkPath: `${up}${outside.slice(1)}` }, { path: 'link/escaped', text: 'x' }],
-      [{ path: 'victim', type: 'symlink', linkPath: join(outside, 'victim') }, { path: 'victim', text: 'overwritten' }],
-      [{ path: 'hard', type: 'link', linkPath: join(outside, 'victim') }, { path: 'hard', text: 'overwritten' }],
+      [
+        { path: 'link', type: 'symlink', linkPath: outside },
+        { path: 'link/escaped', text: 'x' },
+      ],
+      [
+        { path: 'link', type: 'symlink', linkPath: `${up}${outside.slice(1)}` },
+        { path: 'link/escaped', text: 'x' },
+      ],
+      [
+        { path: 'victim', type: 'symlink', linkPath: join(outside, 'victim') },
+        { path: 'victim', text: 'overwritten' },
+      ],
+      [
+        { path: 'hard', type: 'link', linkPath: join(outside, 'victim') },
+        { path: 'hard', text: 'overwritten' },
+      ],
       [{ path: 'link', type: 'symlink', linkPath: outside }, { path: 'link/.wh.victim' }],
       [{ path: 'link', type: 'symlink', linkPath: outside }, { path: 'link/.wh..wh..opq' }],
-      [{ path: 'd', type: 'symlink', linkPath: outside }, { path: 'd', type: 'directory', mode: 0o777 }],
+      [
+        { path: 'd', type: 'symlink', linkPath: outside },
+        { path: 'd', type: 'directory', mode: 0o777 },
+      ],
       [{ path: '.wh...', text: '' }],
-      [{ path: 'self', type: 'symlink', linkPath: '/proc/self/root' }, { path: `self${outside}/escaped`, text: 'x' }],
+      [
+        { path: 'self', type: 'symlink', linkPath: '/proc/self/root' },
+        { path: `self${outside}/escaped`, text: 'x' },
+      ],
     ];
     for (const pieces of archives) {
       await snapshots.applyLayer(undefined, bytes(await layerTar(pieces)), {}).catch(() => {});
@@ -214,7 +312,10 @@ for (const [driver, create] of drivers) {
   test(`${driver}: applying a known layer verifies it, and the same layer applied twice at once is one`, async (context) => {
     const { snapshots } = place(context);
     const tar = await layerTar([{ path: 'file', text: 'x' }]);
-    const [one, two] = await Promise.all([snapshots.applyLayer(undefined, bytes(tar), {}), snapshots.applyLayer(undefined, bytes(tar), {})]);
+    const [one, two] = await Promise.all([
+      snapshots.applyLayer(undefined, bytes(tar), {}),
+      snapshots.applyLayer(undefined, bytes(tar), {}),
+    ]);
     assert.deepEqual(one, two);
     assert.equal(snapshots.layers().length, 1);
     assert.deepEqual(await snapshots.applyLayer(undefined, bytes(tar), { expected: digestOf(tar) }), one);
@@ -260,7 +361,10 @@ for (const [driver, create] of drivers) {
     const { snapshots, directory, root, open } = place(context);
     const base = await apply(snapshots, undefined, [{ path: 'file', text: 'x' }]);
     const [kept, dropped] = [join(directory, 'kept'), join(directory, 'dropped')];
-    for (const [key, target] of [['kept', kept], ['dropped', dropped]] as const) {
+    for (const [key, target] of [
+      ['kept', kept],
+      ['dropped', dropped],
+    ] as const) {
       await snapshots.prepare(key, base);
       await snapshots.mount(key, target);
       fs.writeFileSync(join(target, 'written'), key);
@@ -279,7 +383,10 @@ for (const [driver, create] of drivers) {
     assert.equal(readMounts().filter(({ mountPoint }) => mountPoint === kept).length, 1, 'adopted, not stacked');
     await again.unmount('kept', kept);
     assert.deepEqual(fs.readdirSync(kept), []);
-    assert.deepEqual(again.layers().map(({ chainId }) => chainId), [base]);
+    assert.deepEqual(
+      again.layers().map(({ chainId }) => chainId),
+      [base],
+    );
   });
 
   test(`${driver}: storage options it cannot keep are refused`, async (context) => {
@@ -301,7 +408,18 @@ test('overlay2: a stack of 120 layers mounts, and graph driver data lists it', a
   });
   let parent: Digest | undefined;
   for (let index = 0; index < 120; index += 1) {
-    parent = (await snapshots.applyLayer(parent, bytes(await layerTar([{ path: `f${index}`, text: 'x' }, { path: 'same', text: `${index}` }])), {})).chainId;
+    parent = (
+      await snapshots.applyLayer(
+        parent,
+        bytes(
+          await layerTar([
+            { path: `f${index}`, text: 'x' },
+            { path: 'same', text: `${index}` },
+          ]),
+        ),
+        {},
+      )
+    ).chainId;
   }
   await snapshots.prepare('one', parent);
   await snapshots.mount('one', target);
@@ -311,6 +429,13 @@ test('overlay2: a stack of 120 layers mounts, and graph driver data lists it', a
   assert.match(data['LowerDir'] ?? '', /^[^:]+-init\/diff:/);
   assert.equal(data['LowerDir']?.split(':').length, 121);
   assert.deepEqual(Object.keys(data).sort(), ['ID', 'LowerDir', 'MergedDir', 'UpperDir', 'WorkDir']);
-  assert.deepEqual(Object.keys(snapshots.layerDriverData(parent as Digest)).sort(), ['LowerDir', 'MergedDir', 'UpperDir', 'WorkDir']);
-  await assert.rejects(snapshots.prepare('two', parent, { size: '1G' }), { message: `--storage-opt is supported only for overlay over xfs with 'pquota' mount option` });
+  assert.deepEqual(Object.keys(snapshots.layerDriverData(parent as Digest)).sort(), [
+    'LowerDir',
+    'MergedDir',
+    'UpperDir',
+    'WorkDir',
+  ]);
+  await assert.rejects(snapshots.prepare('two', parent, { size: '1G' }), {
+    message: `--storage-opt is supported only for overlay over xfs with 'pquota' mount option`,
+  });
 });

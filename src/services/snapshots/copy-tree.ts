@@ -29,7 +29,11 @@ function copyXattrs(from: string, to: string): void {
   }
 }
 
-function makeCopy(from: { fd: number; stat: FileStat; path: string }, to: { fd: number; path: string }, name: string): void {
+function makeCopy(
+  from: { fd: number; stat: FileStat; path: string },
+  to: { fd: number; path: string },
+  name: string,
+): void {
   const { stat } = from;
   switch (stat.mode & node.S_IFMT) {
     case node.S_IFREG:
@@ -46,7 +50,11 @@ function makeCopy(from: { fd: number; stat: FileStat; path: string }, to: { fd: 
   }
 }
 
-async function copyLevel(from: { fd: number; path: string }, to: { fd: number; path: string }, state: CopyState): Promise<void> {
+async function copyLevel(
+  from: { fd: number; path: string },
+  to: { fd: number; path: string },
+  state: CopyState,
+): Promise<void> {
   for (const name of listFd(from.fd)) {
     if (performance.now() - state.stretchStart > STRETCH_MS) {
       await setImmediate();
@@ -77,7 +85,11 @@ async function copyLevel(from: { fd: number; path: string }, to: { fd: number; p
   }
 }
 
-function finishCopy(toFd: number, name: string, { stat, source, target }: { stat: FileStat; source: string; target: string }): void {
+function finishCopy(
+  toFd: number,
+  name: string,
+  { stat, source, target }: { stat: FileStat; source: string; target: string },
+): void {
   node.changeOwnerAt(toFd, name, stat);
   if ((stat.mode & node.S_IFMT) !== node.S_IFLNK) {
     node.changeModeAt(toFd, name, stat.mode & 0o7777);
@@ -91,7 +103,11 @@ export async function copyTree(source: string, target: string): Promise<void> {
   const from = openRoot(source);
   const to = openRoot(target);
   try {
-    await copyLevel({ fd: from, path: source }, { fd: to, path: target }, { links: new Map(), stretchStart: performance.now() });
+    await copyLevel(
+      { fd: from, path: source },
+      { fd: to, path: target },
+      { links: new Map(), stretchStart: performance.now() },
+    );
   } finally {
     closeSync(from);
     closeSync(to);

@@ -142,7 +142,8 @@ function* walkCompare(now: Level, before: number | undefined): Generator<Differe
     if (!isDirectory(stat)) continue;
     const child = tryOpenDirectory(now.fd, name);
     if (child === undefined) continue;
-    const oldChild = before !== undefined && old !== undefined && isDirectory(old) ? openDirectoryAt(before, name) : undefined;
+    const oldChild =
+      before !== undefined && old !== undefined && isDirectory(old) ? openDirectoryAt(before, name) : undefined;
     try {
       yield* walkCompare({ fd: child, path: base.path, lowers: [], depth: now.depth + 1 }, oldChild);
     } finally {

@@ -70,6 +70,7 @@ function ensureDirectory(fd: number, name: string): void {
 function makeLast(fd: number, name: string, type: (typeof ENTRIES)[number][1]): void {
   if (type === 'directory') ensureDirectory(fd, name);
   else if (removeUnlessDirectory(fd, name)) return;
-  else if (type === 'file') closeSync(openAt(fd, name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, MODE));
+  else if (type === 'file')
+    closeSync(openAt(fd, name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, MODE));
   else makeLinkAt(fd, name, type.link);
 }

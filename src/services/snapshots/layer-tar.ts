@@ -13,10 +13,10 @@ import { openDirectoryAt } from '#system/kernel/tree.ts';
 import { setXattr } from '#system/kernel/xattr.ts';
 import type { TarEntry } from '#system/tar/contract.ts';
 import { TarError } from '#system/tar/header.ts';
-import { fileContent, packEntry, type SeenLinks } from '#system/tar/pack.ts';
+import { pack, packedBlocks, type SeenLinks } from '#system/tar/pack.ts';
 import { readTar } from '#system/tar/reader.ts';
 import { splitPath, Unpacker } from '#system/tar/unpack.ts';
-import { TAR_END, tarHeader, tarPadding } from '#system/tar/writer.ts';
+import { TAR_END, tarHeader } from '#system/tar/writer.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError, wrapError } from '#types/errors.ts';
 import type { Change } from './contract.ts';
@@ -67,7 +67,8 @@ class Whiteouts {
 
   /** Remembers an entry of this layer and its parents. */
   note(parts: readonly string[]): void {
-    if (this.#style === 'apply') for (let count = parts.length; count > 0; count -= 1) this.#made.add(parts.slice(0, count).join('/'));
+    if (this.#style === 'apply')
+      for (let count = parts.length; count > 0; count -= 1) this.#made.add(parts.slice(0, count).join('/'));
   }
 
   apply(parts: readonly string[]): void {
@@ -117,7 +118,8 @@ class Whiteouts {
 
   #whiteOut(parentFd: number, parts: readonly string[]): void {
     const name = parts.at(-1) as string;
-    if (name === '' || name === '.' || name === '..') throw new GantryError('invalid', `invalid whiteout "${parts.join('/')}"`);
+    if (name === '' || name === '.' || name === '..')
+      throw new GantryError('invalid', `invalid whiteout "${parts.join('/')}"`);
     if (this.#style === 'apply') {
       const stat = this.#made.has(parts.join('/')) ? statAt(parentFd, name) : undefined;
       if (stat === undefined) this.#unpacker.remove(parentFd, name);
@@ -153,7 +155,8 @@ export async function extractLayer(
     using unpacker = new Unpacker(rootFd, {
       onReplace: (parentFd, name) => {
         const stat = statAt(parentFd, name);
-        if (stat !== undefined && (stat.mode & S_IFMT) === S_IFCHR && stat.deviceMajor === 0 && stat.deviceMinor === 0) replaced.add(name);
+        if (stat !== undefined && (stat.mode & S_IFMT) === S_IFCHR && stat.deviceMajor === 0 && stat.deviceMinor === 0)
+          replaced.add(name);
       },
     });
     const whiteouts = new Whiteouts(options.style, unpacker);
@@ -168,7 +171,8 @@ export async function extractLayer(
         await placeEntry(unpacker, item);
         whiteouts.note(parts);
         // A directory over a whiteout of the same layer must keep hiding what the whiteout hid.
-        if (replaced.delete(name) && item.entry.type === 'directory' && options.style === 'overlay') setOpaque(unpacker.parent(parts), name);
+        if (replaced.delete(name) && item.entry.type === 'directory' && options.style === 'overlay')
+          setOpaque(unpacker.parent(parts), name);
         if (item.entry.type === 'file') sizeBytes += item.entry.sizeBytes;
       }
       await unpacker.pause();
@@ -185,7 +189,8 @@ async function placeEntry(unpacker: Unpacker, item: Parameters<Unpacker['place']
     await unpacker.place(item);
   } catch (error) {
     if (error instanceof TarError || error instanceof GantryError) throw error;
-    if (hasCode(error, 'ENOSPC', 'EDQUOT', 'EROFS', 'EIO') || error instanceof Error) throw wrapError(`failed to register layer: /${item.entry.path}`, error);
+    if (hasCode(error, 'ENOSPC', 'EDQUOT', 'EROFS', 'EIO') || error instanceof Error)
+      throw wrapError(`failed to register layer: /${item.entry.path}`, error);
     throw error;
   }
 }
@@ -223,14 +228,10 @@ export async function* packDifferences(differences: Iterable<Difference>, all: b
       continue;
     }
     if (stat === undefined || (difference.kind === 'unchanged' && !all)) continue;
-    const entry = packEntry(path, { directoryFd, name, stat, links });
-    if (entry === undefined) continue;
-    yield tarHeader(entry);
+    const packed = pack(path, { directoryFd, name, stat, links });
+    if (packed === undefined) continue;
+    yield* packedBlocks(packed);
     if (difference.opaque) yield tarHeader(whiteoutEntry(`${path}/${OPAQUE}`));
-    if (entry.type !== 'file') continue;
-    yield* fileContent(directoryFd, name, entry.sizeBytes);
-    const padding = tarPadding(entry.sizeBytes);
-    if (padding.length > 0) yield padding;
   }
   yield TAR_END;
 }

@@ -271,7 +271,10 @@ export class LayeredSnapshotter implements Snapshotter {
   async recover(keep: ReadonlySet<string>): Promise<void> {
     const kept = this.#records.snapshots().filter(({ key }) => keep.has(key));
     const keptDirectories = kept.map(({ directory }) => this.#records.path(directory));
-    const doomed = this.#records.snapshots().filter(({ key }) => !keep.has(key)).map(({ directory }) => this.#records.path(directory));
+    const doomed = this.#records
+      .snapshots()
+      .filter(({ key }) => !keep.has(key))
+      .map(({ directory }) => this.#records.path(directory));
     const root = `${this.#records.root}/`;
     this.#mounts.detachOrphans((entry) => {
       const ours =
@@ -301,6 +304,9 @@ function chainOver(parent: Digest | undefined, diffId: Digest): Digest {
 
 function checkDigest(actual: Digest, expected: Digest | undefined): void {
   if (expected !== undefined && actual !== expected) {
-    throw new GantryError('invalid', `layers from manifest don't match image configuration: wanted ${expected}, got ${actual}`);
+    throw new GantryError(
+      'invalid',
+      `layers from manifest don't match image configuration: wanted ${expected}, got ${actual}`,
+    );
   }
 }

@@ -20,10 +20,15 @@ export class MountTable {
   readonly #closing = new Map<string, Promise<void>>();
 
   /** Mounts by `work` unless `target` is mounted for this key already. `owns` recognises a mount of this key. */
-  async mount(key: string, target: string, how: { work: () => void; owns: (entry: MountEntry) => boolean }): Promise<void> {
+  async mount(
+    key: string,
+    target: string,
+    how: { work: () => void; owns: (entry: MountEntry) => boolean },
+  ): Promise<void> {
     const known = this.#mounted.get(target);
     if (known !== undefined) {
-      if (known.key !== key) throw new GantryError('conflict', `${target} is already used as mount point of ${known.key}`);
+      if (known.key !== key)
+        throw new GantryError('conflict', `${target} is already used as mount point of ${known.key}`);
       known.count += 1;
       return;
     }
@@ -32,7 +37,8 @@ export class MountTable {
     mkdirSync(target, { recursive: true, mode: 0o755 });
     if (isMountPoint(target)) {
       const entry = readMounts().findLast((candidate) => candidate.mountPoint === target);
-      if (entry === undefined || !how.owns(entry)) throw new GantryError('conflict', `${target} is already a mount point`);
+      if (entry === undefined || !how.owns(entry))
+        throw new GantryError('conflict', `${target} is already a mount point`);
     } else {
       how.work();
     }

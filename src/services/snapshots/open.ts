@@ -55,7 +55,9 @@ function probeOverlay(dataRoot: string): void {
     unmount(at('merged'));
   } catch (error) {
     const type = (statfsSync(dataRoot).type >>> 0).toString(16);
-    throw new GantryError('system', `overlay is not supported over file system ${type}: ${errorMessage(error)}`, { cause: error });
+    throw new GantryError('system', `overlay is not supported over file system ${type}: ${errorMessage(error)}`, {
+      cause: error,
+    });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -46,7 +46,10 @@ class OverlayTrees implements TreeStore {
     for (const key of Object.keys(options)) {
       if (key.toLowerCase() !== 'size') throw new GantryError('invalid', `Unknown option ${key}`);
       // Compat: dockerd's text wherever project quotas are missing.
-      throw new GantryError('system', `--storage-opt is supported only for overlay over xfs with 'pquota' mount option`);
+      throw new GantryError(
+        'system',
+        `--storage-opt is supported only for overlay over xfs with 'pquota' mount option`,
+      );
     }
   }
 
@@ -84,7 +87,8 @@ class OverlayTrees implements TreeStore {
     const upper = `${directory}/${CONTENT}`;
     const work = `${directory}/work`;
     // An overlay needs a lower directory; an empty one stands for "no parent".
-    const lowers = below.length > 0 ? below.map((layer) => this.#link(layer) ?? `${layer}/${CONTENT}`) : [this.#empty(directory)];
+    const lowers =
+      below.length > 0 ? below.map((layer) => this.#link(layer) ?? `${layer}/${CONTENT}`) : [this.#empty(directory)];
     const rest = [...SAFE_OPTIONS, ['upperdir', upper], ['workdir', work]] as const;
     const data = `lowerdir=${lowers.join(':')},${rest.map(([name, value]) => `${name}=${value}`).join(',')}`;
     const plain = [target, upper, ...lowers].every((path) => !/[:,\\]/.test(path));
@@ -109,7 +113,10 @@ class OverlayTrees implements TreeStore {
   }
 
   differences(directory: string, below: readonly string[]): ReturnType<typeof overlayDifferences> {
-    return overlayDifferences(`${directory}/${CONTENT}`, below.map((layer) => `${layer}/${CONTENT}`));
+    return overlayDifferences(
+      `${directory}/${CONTENT}`,
+      below.map((layer) => `${layer}/${CONTENT}`),
+    );
   }
 
   usage(directory: string): Usage {

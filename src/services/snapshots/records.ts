@@ -70,7 +70,8 @@ export class SnapshotRecords {
     this.root = root;
     this.#database = database;
     this.#driver = driver;
-    for (const name of ['', SHORT_LINKS, TRASH, TEMPORARY]) mkdirSync(join(root, name), { recursive: true, mode: 0o710 });
+    for (const name of ['', SHORT_LINKS, TRASH, TEMPORARY])
+      mkdirSync(join(root, name), { recursive: true, mode: 0o710 });
     database.migrate(MIGRATION);
     for (const row of database.all('SELECT * FROM snapshot_layers WHERE driver = ?', driver)) {
       const layer = layerOf(row);
@@ -195,7 +196,9 @@ export class SnapshotRecords {
     }
     const previous = this.#emptying ?? Promise.resolve();
     // What cannot be removed now stays in the trash until the next start.
-    this.#emptying = Promise.all([previous, after]).then(() => rm(target, { recursive: true, force: true }).catch(() => {}));
+    this.#emptying = Promise.all([previous, after]).then(() =>
+      rm(target, { recursive: true, force: true }).catch(() => {}),
+    );
   }
 
   /** Resolves when the trash is empty. */

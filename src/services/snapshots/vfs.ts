@@ -18,7 +18,8 @@ class VfsTrees implements TreeStore {
   readonly packUnchanged = false;
 
   checkOptions(options: Readonly<Record<string, string>>): void {
-    for (const key of Object.keys(options)) throw new GantryError('system', `--storage-opt ${key} is not supported for vfs`);
+    for (const key of Object.keys(options))
+      throw new GantryError('system', `--storage-opt ${key} is not supported for vfs`);
   }
 
   async create(directory: string, below: readonly string[]): Promise<void> {
@@ -71,4 +72,3 @@ class VfsTrees implements TreeStore {
 export function createVfsSnapshotter(options: LayeredOptions): LayeredSnapshotter {
   return new LayeredSnapshotter(new VfsTrees(), options);
 }
-

@@ -40,9 +40,7 @@ interface ResultOf {
 }
 
 /** The JavaScript function made from a signature. */
-export type NativeFunction<S extends Signature> = (
-  ...values: ArgumentsOf<S['arguments']>
-) => ResultOf[S['returns']];
+export type NativeFunction<S extends Signature> = (...values: ArgumentsOf<S['arguments']>) => ResultOf[S['returns']];
 
 type ArgumentsOf<A extends readonly (keyof ArgumentOf)[]> = { -readonly [I in keyof A]: ArgumentOf[A[I]] };
 

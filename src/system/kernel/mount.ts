@@ -102,11 +102,7 @@ const MOVE_MOUNT_F_EMPTY_PATH = 4n;
  * Mounts a file system option by option, so that no limit of one page applies (overlay's `lowerdir+`).
  * An option without value is a flag.
  */
-export function mountWithOptions(
-  type: string,
-  target: string,
-  options: readonly (readonly [string, string?])[],
-): void {
+export function mountWithOptions(type: string, target: string, options: readonly (readonly [string, string?])[]): void {
   const context = Number(libc.fsopen(SYS.fsopen, type, FSOPEN_CLOEXEC));
   if (context < 0) throw lastError('fsopen', type);
   let mounted = -1;
@@ -121,7 +117,14 @@ export function mountWithOptions(
     }
     mounted = Number(libc.call(SYS.fsmount, BigInt(context), FSMOUNT_CLOEXEC, 0n, 0n));
     if (mounted < 0) throw lastError('fsmount', type);
-    const moved = libc.moveMount(SYS.moveMount, BigInt(mounted), '', -100n, nativePath(target), MOVE_MOUNT_F_EMPTY_PATH);
+    const moved = libc.moveMount(
+      SYS.moveMount,
+      BigInt(mounted),
+      '',
+      -100n,
+      nativePath(target),
+      MOVE_MOUNT_F_EMPTY_PATH,
+    );
     if (moved !== 0n) throw lastError('move_mount', target);
   } finally {
     if (mounted >= 0) libc.close(mounted);

@@ -45,7 +45,11 @@ export function hardLinkAt(from: { fd: number; name: string }, to: { fd: number;
 }
 
 export function removeAt(directoryFd: number, name: string, directory = false): void {
-  check(libc.unlinkat(directoryFd, nativePath(name), directory ? AT_REMOVEDIR : 0), directory ? 'rmdir' : 'unlink', name);
+  check(
+    libc.unlinkat(directoryFd, nativePath(name), directory ? AT_REMOVEDIR : 0),
+    directory ? 'rmdir' : 'unlink',
+    name,
+  );
 }
 
 export function changeOwnerAt(directoryFd: number, name: string, owner: { uid: number; gid: number }): void {

@@ -2,7 +2,7 @@
  * Paths inside a root directory, resolved by the kernel (openat2(2), RESOLVE_IN_ROOT): `..` and absolute
  * links stay inside, magic links are refused, and a concurrent rename or link swap cannot lead outside.
  */
-import { closeSync, constants, fstatSync, readdirSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import { decodeBytes, nativePath } from './bytes.ts';
 import { foreign } from './ffi.ts';
 import { ERRNO, KernelError, lastError } from './errno.ts';
@@ -44,6 +44,22 @@ export function openAt(directoryFd: number, name: string, flags: number, mode = 
   const fd = libc.openat(directoryFd, nativePath(name), flags | O_CLOEXEC, mode);
   if (fd < 0) throw lastError('open', name);
   return fd;
+}
+
+/** Opens what an O_PATH descriptor stands for, if it is a regular file: opening a device has effects. */
+function reopenRegular(pathFd: number, name: string): number {
+  if (!fstatSync(pathFd).isFile()) throw new KernelError(ERRNO['EINVAL'] ?? 22, 'open', name);
+  return openSync(`/proc/self/fd/${pathFd}`, constants.O_RDONLY);
+}
+
+/** Opens a regular file for reading; anything else put in its place meanwhile fails with EINVAL, unopened. */
+export function openRegularAt(directoryFd: number, name: string): number {
+  const pathFd = openAt(directoryFd, name, O_PATH | constants.O_NOFOLLOW);
+  try {
+    return reopenRegular(pathFd, name);
+  } finally {
+    closeSync(pathFd);
+  }
 }
 
 /** What statx(2) tells, times in nanoseconds. */
@@ -152,14 +168,18 @@ export function listFd(directoryFd: number): string[] {
 export function readFileInRoot(rootFd: number, path: string, maxBytes: number): Buffer | undefined {
   let fd: number;
   try {
-    // O_NONBLOCK: a FIFO planted at this path must not hang the daemon.
-    fd = openInRoot(rootFd, path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const pathFd = openInRoot(rootFd, path, O_PATH);
+    try {
+      if (!fstatSync(pathFd).isFile()) return undefined;
+      fd = reopenRegular(pathFd, path);
+    } finally {
+      closeSync(pathFd);
+    }
   } catch (error) {
-    if (error instanceof KernelError && ['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO'].includes(error.code)) return undefined;
+    if (error instanceof KernelError && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(error.code)) return undefined;
     throw error;
   }
   try {
-    if (!fstatSync(fd).isFile()) return undefined;
     const chunks: Buffer[] = [];
     let total = 0;
     for (;;) {

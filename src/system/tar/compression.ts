@@ -41,7 +41,11 @@ async function* through(source: AsyncIterable<Buffer>, transform: Transform): As
   for await (const chunk of transform) yield chunk as Buffer;
 }
 
-async function* throughTool(tool: 'bzip2' | 'xz', source: AsyncIterable<Buffer>, signal?: AbortSignal): AsyncGenerator<Buffer> {
+async function* throughTool(
+  tool: 'bzip2' | 'xz',
+  source: AsyncIterable<Buffer>,
+  signal?: AbortSignal,
+): AsyncGenerator<Buffer> {
   const child = spawn(tool, ['-dc'], { stdio: ['pipe', 'pipe', 'pipe'], ...(signal === undefined ? {} : { signal }) });
   let complaint = '';
   child.stderr.on('data', (data: Buffer) => {

@@ -1,9 +1,11 @@
 /** Directory entries as tar entries: what `lstat` and the attributes say, hard links found by inode. */
-import { closeSync, constants, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../kernel/node.ts';
-import { type FileStat, openAt, readLinkAt } from '../kernel/path.ts';
+import { type FileStat, openRegularAt, readLinkAt } from '../kernel/path.ts';
 import { getXattr, listXattrs } from '../kernel/xattr.ts';
+import { hasCode } from '../kernel/errno.ts';
 import type { TarEntry, TarEntryType } from './contract.ts';
+import { tarHeader, tarPadding } from './writer.ts';
 
 const TYPES: Readonly<Record<number, TarEntryType>> = {
   [S_IFREG]: 'file',
@@ -45,7 +47,7 @@ export interface PackOptions {
  * The tar entry of one directory entry under the archive path `path`; undefined for sockets.
  * Compat: docker cuts times to whole seconds.
  */
-export function packEntry(path: string, options: PackOptions): TarEntry | undefined {
+function packEntry(path: string, options: PackOptions): TarEntry | undefined {
   const { directoryFd, name, stat, links } = options;
   let type = TYPES[stat.mode & S_IFMT];
   if (type === undefined) return undefined;
@@ -74,10 +76,27 @@ export function packEntry(path: string, options: PackOptions): TarEntry | undefi
   };
 }
 
-/** Content of a regular file, exactly `sizeBytes` long: one that shrinks meanwhile is filled with zeros. */
-export function* fileContent(directoryFd: number, name: string, sizeBytes: number): Generator<Buffer> {
-  if (sizeBytes === 0) return;
-  const fd = openAt(directoryFd, name, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+/** An entry ready to be written; `content` (files) must be read or returned, it holds a descriptor. */
+export interface Packed {
+  readonly entry: TarEntry;
+  readonly content: Iterable<Buffer> | undefined;
+}
+
+/** Like `packEntry`, with the file opened; undefined also for what was removed or replaced since `stat`. */
+export function pack(path: string, options: PackOptions): Packed | undefined {
+  try {
+    const entry = packEntry(path, options);
+    if (entry === undefined) return undefined;
+    if (entry.type !== 'file' || entry.sizeBytes === 0) return { entry, content: undefined };
+    return { entry, content: readExactly(openRegularAt(options.directoryFd, options.name), entry.sizeBytes) };
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EINVAL')) return undefined;
+    throw error;
+  }
+}
+
+/** Exactly `sizeBytes` of an open file: one that shrinks meanwhile is filled with zeros. Closes it. */
+function* readExactly(fd: number, sizeBytes: number): Generator<Buffer> {
   try {
     let left = sizeBytes;
     while (left > 0) {
@@ -91,3 +110,19 @@ export function* fileContent(directoryFd: number, name: string, sizeBytes: numbe
   }
 }
 
+/** All blocks of a packed entry. */
+export function* packedBlocks({ entry, content }: Packed): Generator<Buffer> {
+  const header = tarHeader(entry);
+  if (content === undefined) {
+    yield header;
+    return;
+  }
+  // The header goes out with the first bytes, so that the file is being read (and will be closed) from then on.
+  let first: Buffer | undefined = header;
+  for (const chunk of content) {
+    yield first === undefined ? chunk : Buffer.concat([first, chunk]);
+    first = undefined;
+  }
+  const padding = tarPadding(entry.sizeBytes);
+  if (padding.length > 0) yield padding;
+}

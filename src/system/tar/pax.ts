@@ -13,7 +13,8 @@ export function parsePax(data: Buffer): [string, Buffer][] {
     if (space < 0 || space - at > 10) throw invalidHeader();
     const digits = data.toString('latin1', at, space);
     const end = at + Number(digits);
-    if (!/^[0-9]+$/.test(digits) || end > data.length || end < space + 3 || data[end - 1] !== 0x0a) throw invalidHeader();
+    if (!/^[0-9]+$/.test(digits) || end > data.length || end < space + 3 || data[end - 1] !== 0x0a)
+      throw invalidHeader();
     const equals = data.indexOf(0x3d, space);
     if (equals < 0 || equals >= end) throw invalidHeader();
     const key = data.toString('utf8', space + 1, equals);

@@ -3,7 +3,15 @@
  * or cleaned. The source is read to its end, so that a digest taken over it covers trailing padding too.
  */
 import type { TarEntry, TarEntryType, TarReadEntry } from './contract.ts';
-import { BLOCK_BYTES, invalidHeader, isZeroBlock, parseHeader, type RawHeader, TarError, unexpectedEnd } from './header.ts';
+import {
+  BLOCK_BYTES,
+  invalidHeader,
+  isZeroBlock,
+  parseHeader,
+  type RawHeader,
+  TarError,
+  unexpectedEnd,
+} from './header.ts';
 import { paxInteger, parsePax, paxText, paxTime, XATTR_PREFIX } from './pax.ts';
 import { ByteSource } from './source.ts';
 import { expand, paxMap, readOldGnuMap, readPax1Map, type SparseMap } from './sparse.ts';
@@ -80,7 +88,9 @@ function cString(data: Buffer): string {
 }
 
 /** Reads the header blocks of the next file; undefined at the end of the archive. */
-async function nextHeader(source: ByteSource): Promise<{ header: RawHeader; block: Buffer; extensions: Extensions } | undefined> {
+async function nextHeader(
+  source: ByteSource,
+): Promise<{ header: RawHeader; block: Buffer; extensions: Extensions } | undefined> {
   const extensions: Extensions = { longName: undefined, longLink: undefined, pax: [] };
   for (let count = 0; count <= EXTENSIONS_MAX; count += 1) {
     const block = await source.read(BLOCK_BYTES);
@@ -129,7 +139,12 @@ function applyPax(header: RawHeader, records: readonly [string, Buffer][]): Read
   return xattrs;
 }
 
-function makeTarEntry(header: RawHeader, type: TarEntryType, xattrs: ReadonlyMap<string, Buffer>, sizeBytes: number): TarEntry {
+function makeTarEntry(
+  header: RawHeader,
+  type: TarEntryType,
+  xattrs: ReadonlyMap<string, Buffer>,
+  sizeBytes: number,
+): TarEntry {
   return {
     path: header.name.length > 1 ? header.name.replace(/(?<=.)\/+$/, '') : header.name,
     type,

@@ -51,7 +51,13 @@ export function paxMap(records: readonly (readonly [string, Buffer])[]): SparseM
   for (const [key, value] of records) {
     if (key === 'GNU.sparse.size' || key === 'GNU.sparse.realsize') sizeBytes = paxInteger(value);
     else if (key === 'GNU.sparse.offset' || key === 'GNU.sparse.numbytes') numbers.push(paxInteger(value));
-    else if (key === 'GNU.sparse.map') numbers.push(...value.toString('latin1').split(',').map((text) => paxInteger(Buffer.from(text))));
+    else if (key === 'GNU.sparse.map')
+      numbers.push(
+        ...value
+          .toString('latin1')
+          .split(',')
+          .map((text) => paxInteger(Buffer.from(text))),
+      );
   }
   return sizeBytes === undefined ? undefined : checked(sizeBytes, pairs(numbers));
 }
@@ -84,7 +90,10 @@ export async function readPax1Map(sizeBytes: number, source: ByteSource): Promis
     for (let at = piece.indexOf('\n'); at >= 0; at = piece.indexOf('\n', at + 1)) lines += 1;
     text += piece;
   }
-  const numbers = text.split('\n').slice(1, wanted()).map((line) => paxInteger(Buffer.from(line)));
+  const numbers = text
+    .split('\n')
+    .slice(1, wanted())
+    .map((line) => paxInteger(Buffer.from(line)));
   return { ...checked(sizeBytes, pairs(numbers)), mapBytes };
 }
 

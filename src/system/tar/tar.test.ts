@@ -1,6 +1,20 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { createReadStream, mkdtempSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, linkSync, truncateSync, writeFileSync, openSync, writeSync, closeSync } from 'node:fs';
+import {
+  createReadStream,
+  mkdtempSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  linkSync,
+  truncateSync,
+  writeFileSync,
+  openSync,
+  writeSync,
+  closeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -13,8 +27,19 @@ import { TAR_END, tarBlocks, TarWriter } from './writer.ts';
 
 function entryOf(fields: Partial<TarEntry> & { path: string }): TarEntry {
   return {
-    type: 'file', linkPath: '', mode: 0o644, uid: 0, gid: 0, userName: '', groupName: '', sizeBytes: 0,
-    modifiedNs: 0n, deviceMajor: 0, deviceMinor: 0, xattrs: new Map(), ...fields,
+    type: 'file',
+    linkPath: '',
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    userName: '',
+    groupName: '',
+    sizeBytes: 0,
+    modifiedNs: 0n,
+    deviceMajor: 0,
+    deviceMinor: 0,
+    xattrs: new Map(),
+    ...fields,
   };
 }
 
@@ -46,7 +71,10 @@ function temporary(context: { after(work: () => void): void }): string {
   return directory;
 }
 
-const name = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 120 }).map((text) => text.replaceAll('\0', '0').replace(/\/+$/, 'x')).filter((text) => text.isWellFormed());
+const name = fc
+  .string({ unit: 'grapheme', minLength: 1, maxLength: 120 })
+  .map((text) => text.replaceAll('\0', '0').replace(/\/+$/, 'x'))
+  .filter((text) => text.isWellFormed());
 const anyEntry = fc.record({
   path: name,
   type: fc.constantFrom<TarEntryType>('file', 'directory', 'symlink', 'link', 'character', 'block', 'fifo'),
@@ -59,21 +87,31 @@ const anyEntry = fc.record({
   modifiedNs: fc.bigInt({ min: -(10n ** 19n), max: 10n ** 20n }),
   deviceMajor: fc.integer({ min: 0, max: 0xfffff }),
   deviceMinor: fc.integer({ min: 0, max: 0xffffffff }),
-  xattrs: fc.array(fc.tuple(fc.constantFrom('user.a', 'security.capability'), fc.uint8Array({ maxLength: 40 })), { maxLength: 2 })
+  xattrs: fc
+    .array(fc.tuple(fc.constantFrom('user.a', 'security.capability'), fc.uint8Array({ maxLength: 40 })), {
+      maxLength: 2,
+    })
     .map((pairs) => new Map(pairs.map(([key, value]) => [key, Buffer.from(value)]))),
   content: fc.uint8Array({ maxLength: 1500 }),
 });
 
 test('whatever is written reads back the same, in chunks of any size', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(anyEntry, { maxLength: 5 }), fc.integer({ min: 1, max: 2000 }), async (records, chunkBytes) => {
-      const files = records.map(({ content, ...fields }) => {
-        const bytes = Buffer.from(fields.type === 'file' ? content : []);
-        const linked = fields.type === 'symlink' || fields.type === 'link';
-        return { entry: entryOf({ ...fields, linkPath: linked ? fields.linkPath : '', sizeBytes: bytes.length }), content: bytes };
-      });
-      assert.deepEqual(await readAll(split(await write(files), chunkBytes)), files);
-    }),
+    fc.asyncProperty(
+      fc.array(anyEntry, { maxLength: 5 }),
+      fc.integer({ min: 1, max: 2000 }),
+      async (records, chunkBytes) => {
+        const files = records.map(({ content, ...fields }) => {
+          const bytes = Buffer.from(fields.type === 'file' ? content : []);
+          const linked = fields.type === 'symlink' || fields.type === 'link';
+          return {
+            entry: entryOf({ ...fields, linkPath: linked ? fields.linkPath : '', sizeBytes: bytes.length }),
+            content: bytes,
+          };
+        });
+        assert.deepEqual(await readAll(split(await write(files), chunkBytes)), files);
+      },
+    ),
     { numRuns: 150 },
   );
 });
@@ -94,7 +132,9 @@ for (const format of ['gnu', 'pax', 'ustar', 'oldgnu']) {
     writeFileSync(join(tree, 'first'), 'x'.repeat(1000));
     linkSync(join(tree, 'first'), join(tree, 'second'));
     symlinkSync('first', join(tree, 'symlink'));
-    const archive = execFileSync('tar', ['-C', tree, '--sort=name', `--format=${format}`, '-cf', '-', '.'], { maxBuffer: 1 << 26 });
+    const archive = execFileSync('tar', ['-C', tree, '--sort=name', `--format=${format}`, '-cf', '-', '.'], {
+      maxBuffer: 1 << 26,
+    });
     const files = await readAll(split(archive, 700));
     const found = new Map(files.map(({ entry, content }) => [entry.path, { entry, content }]));
     assert.equal(found.get(`./${'d'.repeat(90)}/${'e'.repeat(90)}/file`)?.content.toString(), 'content');
@@ -102,12 +142,23 @@ for (const format of ['gnu', 'pax', 'ustar', 'oldgnu']) {
     assert.equal(found.get('./second')?.entry.linkPath, './first');
     assert.equal(found.get('./symlink')?.entry.linkPath, 'first');
     assert.equal(found.get('./first')?.entry.modifiedNs !== 0n, true);
-    const listed = execFileSync('tar', ['-tf', '-'], { input: await write(files) }).toString().trim().split('\n');
-    assert.deepEqual(listed, files.map(({ entry }) => entry.path + (entry.type === 'directory' ? '/' : '')));
+    const listed = execFileSync('tar', ['-tf', '-'], { input: await write(files) })
+      .toString()
+      .trim()
+      .split('\n');
+    assert.deepEqual(
+      listed,
+      files.map(({ entry }) => entry.path + (entry.type === 'directory' ? '/' : '')),
+    );
   });
 }
 
-for (const [format, version] of [['gnu', '0.0'], ['pax', '0.0'], ['pax', '0.1'], ['pax', '1.0']] as const) {
+for (const [format, version] of [
+  ['gnu', '0.0'],
+  ['pax', '0.0'],
+  ['pax', '0.1'],
+  ['pax', '1.0'],
+] as const) {
   test(`sparse files in ${format} ${version} read as their whole content and as fragments`, async (context) => {
     const directory = temporary(context);
     const path = join(directory, 'sparse');
@@ -115,7 +166,11 @@ for (const [format, version] of [['gnu', '0.0'], ['pax', '0.0'], ['pax', '0.1'],
     for (let index = 0; index < 30; index += 1) writeSync(fd, `piece${index}`, index * 100_000);
     closeSync(fd);
     truncateSync(path, 5_000_000);
-    const archive = execFileSync('tar', ['-C', directory, `--format=${format}`, '--sparse', `--sparse-version=${version}`, '-cf', '-', 'sparse'], { maxBuffer: 1 << 26 });
+    const archive = execFileSync(
+      'tar',
+      ['-C', directory, `--format=${format}`, '--sparse', `--sparse-version=${version}`, '-cf', '-', 'sparse'],
+      { maxBuffer: 1 << 26 },
+    );
     assert.ok(archive.length < 1_000_000);
     const [file] = await readAll(split(archive, 4000));
     assert.equal(file?.entry.path, 'sparse');
@@ -126,9 +181,12 @@ for (const [format, version] of [['gnu', '0.0'], ['pax', '0.0'], ['pax', '0.1'],
 }
 
 test('truncated and corrupt archives are refused wherever they break', async () => {
-  const archive = await write([{ entry: entryOf({ path: 'a'.repeat(300), sizeBytes: 1000 }), content: Buffer.alloc(1000, 1) }]);
+  const archive = await write([
+    { entry: entryOf({ path: 'a'.repeat(300), sizeBytes: 1000 }), content: Buffer.alloc(1000, 1) },
+  ]);
   for (let length = 1; length < archive.length - 1024; length += 97) {
-    if (length % 512 !== 0 || length > 512) await assert.rejects(readAll(split(archive.subarray(0, length), 512)), /EOF|header/, String(length));
+    if (length % 512 !== 0 || length > 512)
+      await assert.rejects(readAll(split(archive.subarray(0, length), 512)), /EOF|header/, String(length));
   }
   for (const at of [0, 100, 124, 148, 300]) {
     const broken = Buffer.from(archive);
@@ -141,7 +199,9 @@ test('truncated and corrupt archives are refused wherever they break', async () 
 
 test('extended headers are bounded', async () => {
   const value = Buffer.alloc(1 << 20, 97);
-  const archive = await write([{ entry: entryOf({ path: 'a', xattrs: new Map([['user.big', value]]) }), content: Buffer.alloc(0) }]);
+  const archive = await write([
+    { entry: entryOf({ path: 'a', xattrs: new Map([['user.big', value]]) }), content: Buffer.alloc(0) },
+  ]);
   await assert.rejects(readAll(split(archive, 65536)), { message: 'archive/tar: header field too long' });
 });
 
@@ -160,8 +220,14 @@ test('the writer waits for its reader and refuses wrong lengths', async () => {
   assert.ok(added <= 1, 'nobody reads yet');
   assert.equal((await readAll(writer.readable)).length, 8);
   await writing;
-  await assert.rejects(new TarWriter().add(entryOf({ path: 'f', sizeBytes: 3 }), [Buffer.from('ab')]), /missed writing 1 bytes/);
-  await assert.rejects(new TarWriter().add(entryOf({ path: 'f', sizeBytes: 1 }), [Buffer.from('ab')]), /write too long/);
+  await assert.rejects(
+    new TarWriter().add(entryOf({ path: 'f', sizeBytes: 3 }), [Buffer.from('ab')]),
+    /missed writing 1 bytes/,
+  );
+  await assert.rejects(
+    new TarWriter().add(entryOf({ path: 'f', sizeBytes: 1 }), [Buffer.from('ab')]),
+    /write too long/,
+  );
 });
 
 test('compressed archives are recognised, also in several members and tiny chunks', async () => {
@@ -170,16 +236,33 @@ test('compressed archives are recognised, also in several members and tiny chunk
   for (const packed of [text, gzipSync(text), zstdCompressSync(text), xz]) {
     assert.ok((await collect(decompress(split(packed, 3)))).equals(text));
   }
-  assert.ok((await collect(decompress(split(Buffer.concat([gzipSync(text), gzipSync(text)]), 100)))).equals(Buffer.concat([text, text])));
+  assert.ok(
+    (await collect(decompress(split(Buffer.concat([gzipSync(text), gzipSync(text)]), 100)))).equals(
+      Buffer.concat([text, text]),
+    ),
+  );
   assert.equal((await collect(decompress(split(Buffer.alloc(0), 1)))).length, 0);
   await assert.rejects(collect(decompress(split(gzipSync(text).subarray(0, 30), 5))));
   await assert.rejects(collect(decompress(split(xz.subarray(0, 60), 5))));
-  await assert.rejects(collect(decompress((async function* () { yield gzipSync(text).subarray(0, 20); throw new Error('connection lost'); })())), /connection lost/);
+  await assert.rejects(
+    collect(
+      decompress(
+        (async function* () {
+          yield gzipSync(text).subarray(0, 20);
+          throw new Error('connection lost');
+        })(),
+      ),
+    ),
+    /connection lost/,
+  );
 });
 
 test('leaving early closes the source', async (context) => {
   const path = join(temporary(context), 'archive');
-  writeFileSync(path, await write([{ entry: entryOf({ path: 'a', sizeBytes: 200_000 }), content: Buffer.alloc(200_000) }]));
+  writeFileSync(
+    path,
+    await write([{ entry: entryOf({ path: 'a', sizeBytes: 200_000 }), content: Buffer.alloc(200_000) }]),
+  );
   const stream = createReadStream(path);
   for await (const { entry } of readTar(stream)) {
     assert.equal(entry.path, 'a');

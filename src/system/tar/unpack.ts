@@ -28,6 +28,8 @@ export interface UnpackOptions {
   readonly noOverwriteDirNonDir?: boolean;
   /** Owner given to everything instead of the archive's. */
   readonly owner?: { readonly uid: number; readonly gid: number };
+  /** Directory inside the root that entries are placed under; already resolved. Absolute links still mean the root. */
+  readonly base?: string;
   /** Called before an existing entry is replaced or a new one made. */
   readonly onReplace?: (parentFd: number, name: string) => void;
 }
@@ -50,11 +52,13 @@ export class Unpacker implements Disposable {
   readonly #parents = new Map<string, number>();
   readonly #directoryTimes = new Map<string, bigint>();
   readonly #umask = process.umask();
+  readonly #base: readonly string[];
   #stretchStart = performance.now();
 
   constructor(rootFd: number, options: UnpackOptions = {}) {
     this.#rootFd = rootFd;
     this.#options = options;
+    this.#base = splitPath(options.base ?? '');
   }
 
   /** The open parent directory of `parts`, made where missing. Valid until the next call. */
@@ -116,10 +120,16 @@ export class Unpacker implements Disposable {
     const isDirectory = (stat.mode & node.S_IFMT) === node.S_IFDIR;
     if (this.#options.noOverwriteDirNonDir === true) {
       if (isDirectory && entry.type !== 'directory') {
-        throw new GantryError('invalid', `cannot overwrite directory "/${entry.path}" with non-directory "/"`);
+        throw new GantryError(
+          'invalid',
+          `cannot overwrite directory ${this.#quoted(entry)} with non-directory "/${this.#base.join('/')}"`,
+        );
       }
       if (!isDirectory && entry.type === 'directory') {
-        throw new GantryError('invalid', `cannot overwrite non-directory "/${entry.path}" with directory "/"`);
+        throw new GantryError(
+          'invalid',
+          `cannot overwrite non-directory ${this.#quoted(entry)} with directory "/${this.#base.join('/')}"`,
+        );
       }
     }
     if (isDirectory && entry.type === 'directory') return true;
@@ -128,12 +138,17 @@ export class Unpacker implements Disposable {
     return false;
   }
 
+  #quoted(entry: TarEntry): string {
+    return JSON.stringify(`/${[...this.#base, ...splitPath(entry.path)].join('/')}`);
+  }
+
   /** Creates one entry. The entry for the root itself is passed over, as docker does. */
   async place(item: TarReadEntry): Promise<void> {
     const { entry } = item;
-    const parts = splitPath(entry.path);
-    const name = parts.at(-1);
-    if (name === undefined) return;
+    const own = splitPath(entry.path);
+    if (own.length === 0) return;
+    const parts = [...this.#base, ...own];
+    const name = parts.at(-1) as string;
     const parentFd = this.parent(parts);
     const keep = this.#makeRoom(parentFd, name, entry);
     if (entry.type === 'file') await this.#placeFile(parentFd, name, item);
@@ -185,9 +200,10 @@ export class Unpacker implements Disposable {
   }
 
   #placeLink(parentFd: number, name: string, target: string): void {
-    const parts = splitPath(target);
+    const parts = [...this.#base, ...splitPath(target)];
     const base = parts.at(-1);
-    if (base === undefined) throw new GantryError('invalid', `invalid hardlink "${target}" -> "${name}"`);
+    if (base === undefined || splitPath(target).length === 0)
+      throw new GantryError('invalid', `invalid hardlink "${target}" -> "${name}"`);
     const directory = parts.slice(0, -1).join('/');
     const fd = openInRoot(this.#rootFd, directory, DIRECTORY_FLAGS);
     try {

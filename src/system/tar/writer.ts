@@ -43,7 +43,10 @@ function paxRecords(entry: TarEntry, path: Buffer): Map<string, string | Buffer>
   if (splitName(path) === undefined) records.set('path', path);
   const link = encodeBytes(entry.linkPath);
   if (link.length > NAME_BYTES || !isAscii(link)) records.set('linkpath', link);
-  for (const [key, value] of [['uname', entry.userName], ['gname', entry.groupName]] as const) {
+  for (const [key, value] of [
+    ['uname', entry.userName],
+    ['gname', entry.groupName],
+  ] as const) {
     const bytes = encodeBytes(value);
     if (bytes.length > OWNER_BYTES || !isAscii(bytes)) records.set(key, bytes);
   }
