@@ -13,6 +13,7 @@ const MAX_FILE_LINES = 500;
 
 /** Files allowed to be longer, each with its reason. */
 const LONG_FILES: Readonly<Record<string, string>> = {
+  'src/wire/engine-schema.ts': 'generated',
   'src/wire/engine.ts': 'generated from the OpenAPI',
   'src/apps/cli/commands-data.ts': 'generated from the command table',
 };
@@ -81,7 +82,8 @@ test('every imported file exists', () => {
 });
 
 test('a file opens by saying what it owns', () => {
-  const wrong = ours.filter((file) => !/^(#!.*\n)?(\/\*\*|\/\/)/.test(readFileSync(file, 'utf8')));
+  // Tests speak through their names.
+  const wrong = ours.filter((file) => !file.endsWith('.test.ts') && !/^(#!.*\n)?(\/\*\*|\/\/)/.test(readFileSync(file, 'utf8')));
   assert.deepEqual(wrong, []);
 });
 

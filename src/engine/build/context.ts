@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { parseIgnore } from '#services/build/ignore.ts';
-import type { Content, Lease } from '#services/content/content.ts';
+import type { ContentStore, Lease } from '#services/content/contract.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { TarEntry } from '#system/tar/contract.ts';
 import type { Digest } from '#types/digest.ts';
@@ -70,7 +70,7 @@ const noBytes = async function* (): AsyncGenerator<Buffer> {};
 /** Reads a context archive into the content store, under a lease. */
 export async function readContext(
   source: AsyncIterable<Buffer>,
-  options: { content: Content; tar: TarCodec; lease: Lease },
+  options: { content: ContentStore; tar: TarCodec; lease: Lease },
   signal?: AbortSignal,
 ): Promise<EntryTree> {
   const { content, tar, lease } = options;

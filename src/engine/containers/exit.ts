@@ -5,7 +5,7 @@
 import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { LogWriter } from '#services/logs/contract.ts';
-import type { OciProcess } from '#services/spec/oci.ts';
+import type { OciProcess } from '#types/oci.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
 import { now, parseTime } from '#system/clock/clock.ts';
 import type { ExitStatus, Shim } from '#system/runtime/contract.ts';

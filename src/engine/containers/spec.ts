@@ -6,7 +6,7 @@ import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { buildSpec, execProcess } from '#services/spec/build-spec.ts';
 import type { ContainerMount } from '#services/spec/mounts.ts';
-import type { OciProcess, OciSpec } from '#services/spec/oci.ts';
+import type { OciProcess, OciSpec } from '#types/oci.ts';
 import { type ResolvedUser, resolveUser } from '#services/spec/user.ts';
 import { mount, MS_NODEV, MS_NOEXEC, MS_NOSUID } from '#system/kernel/mount.ts';
 import { openRoot, readFileInRoot } from '#system/kernel/path.ts';

@@ -1,6 +1,6 @@
 /** `docker update`: a container's limits and restart policy changed in place. Pure. */
 
-import type { OciResources } from '#services/spec/oci.ts';
+import type { OciResources } from '#types/oci.ts';
 import { updateResources } from '#services/spec/resources.ts';
 import { GantryError } from '#types/errors.ts';
 import type { ContainerUpdateRequest, HostConfig } from '#wire/engine.ts';

@@ -6,7 +6,7 @@
  */
 import type { LogWriter } from '#services/logs/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
-import type { OciProcess } from '#services/spec/oci.ts';
+import type { OciProcess } from '#types/oci.ts';
 import type { Shim } from '#system/runtime/contract.ts';
 import type { Id } from '#types/ids.ts';
 import type { ContainerRecord, ContainerState } from './container.ts';

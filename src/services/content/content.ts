@@ -11,27 +11,13 @@ import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, digestHex, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
+import type { ContentStore, Lease, StoredBlob, WriteBlobOptions } from './contract.ts';
 
-export interface StoredBlob {
-  readonly digest: Digest;
-  readonly sizeBytes: number;
-}
-
-export interface WriteBlobOptions {
-  /** The digest the bytes must have. */
-  readonly expected?: Digest;
-  /** Fails when more bytes than this arrive. */
-  readonly limitBytes?: number;
-  /** Keeps the blob from collection until disposed. */
-  readonly lease?: Lease;
-}
-
-/** Names blobs that must stay while something is in flight. */
-export class Lease implements Disposable {
+class BlobLease implements Lease {
   readonly digests: Set<Digest> = new Set();
-  readonly #release: (lease: Lease) => void;
+  readonly #release: (lease: BlobLease) => void;
 
-  constructor(release: (lease: Lease) => void) {
+  constructor(release: (lease: BlobLease) => void) {
     this.#release = release;
   }
 
@@ -44,10 +30,10 @@ export class Lease implements Disposable {
 const READ_CHUNK_BYTES = 256 * 1024;
 
 /** The blob store of one data root. */
-export class Content {
+export class Content implements ContentStore {
   readonly #blobs: string;
   readonly #ingest: string;
-  readonly #leases = new Set<Lease>();
+  readonly #leases = new Set<BlobLease>();
 
   private constructor(directory: string) {
     this.#blobs = join(directory, 'blobs', 'sha256');
@@ -65,7 +51,7 @@ export class Content {
 
   /** Starts a lease; `using lease = content.lease()`. */
   lease(): Lease {
-    const lease = new Lease((ended) => this.#leases.delete(ended));
+    const lease = new BlobLease((ended) => this.#leases.delete(ended));
     this.#leases.add(lease);
     return lease;
   }

@@ -6,7 +6,7 @@
  * content store, kept as they came. An image row exists only while all of its layers exist as snapshots.
  */
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { type Content, Lease } from '#services/content/content.ts';
+import type { ContentStore, Lease } from '#services/content/contract.ts';
 import type { Snapshotter } from '#services/snapshots/contract.ts';
 import { now } from '#system/clock/clock.ts';
 import type { Database, Migration, Row } from '#system/database/database.ts';
@@ -84,13 +84,13 @@ export function noSuchImage(reference: string): GantryError {
 /** Images of one data root. */
 export class ImageStore implements Images {
   readonly #database: Database;
-  readonly #content: Content;
+  readonly #content: ContentStore;
   readonly #snapshots: Snapshotter;
   readonly #images = new Map<Digest, ImageRecord>();
   readonly #references = new Map<string, Digest>();
   readonly #holds = new Set<LayerHold>();
 
-  constructor(database: Database, content: Content, snapshots: Snapshotter) {
+  constructor(database: Database, content: ContentStore, snapshots: Snapshotter) {
     this.#database = database;
     this.#content = content;
     this.#snapshots = snapshots;
@@ -103,7 +103,7 @@ export class ImageStore implements Images {
     }
   }
 
-  get content(): Content {
+  get content(): ContentStore {
     return this.#content;
   }
 

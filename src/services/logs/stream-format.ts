@@ -1,6 +1,6 @@
 /** Records as the logs operation sends them: timestamps, details, multiplexed frames. */
 
-import { frameChunk } from '#services/streams/frame.ts';
+import { frameChunk } from '#types/stream-frame.ts';
 import { formatNs } from '#system/clock/clock.ts';
 import type { LogRecord } from './contract.ts';
 

@@ -5,7 +5,7 @@ import { buildSpec, cgroupsPath, containerEnvironment, execProcess, type SpecInp
 import { availableCapabilities, containerCapabilities, DEFAULT_CAPABILITIES } from './capabilities.ts';
 import { deviceRule } from './devices.ts';
 import { mergeTmpfsOptions } from './mounts.ts';
-import type { OciSeccomp } from './oci.ts';
+import type { OciSeccomp } from '#types/oci.ts';
 import { updateResources } from './resources.ts';
 import { kernelAtLeast } from './seccomp.ts';
 import { parseSecurityOptions } from './security.ts';

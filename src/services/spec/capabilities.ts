@@ -1,6 +1,6 @@
 /** Linux capabilities: names, what this daemon may hand out, and docker's `--cap-add`/`--cap-drop` arithmetic. */
 import { GantryError } from '#types/errors.ts';
-import type { OciCapabilities } from './oci.ts';
+import type { OciCapabilities } from '#types/oci.ts';
 
 /** In bit order (linux/capability.h). */
 const NAMES: readonly string[] =

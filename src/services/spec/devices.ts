@@ -3,7 +3,7 @@ import { lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node
 import { join } from 'node:path';
 import { GantryError } from '#types/errors.ts';
 import type { DeviceMapping, HostConfig } from '#wire/engine.ts';
-import type { OciDevice, OciDeviceRule } from './oci.ts';
+import type { OciDevice, OciDeviceRule } from '#types/oci.ts';
 
 /** Nesting of directories below /dev that is looked at. */
 const DEPTH_LIMIT = 16;

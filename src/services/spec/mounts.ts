@@ -2,7 +2,7 @@
 import { posix } from 'node:path';
 import { GantryError } from '#types/errors.ts';
 import type { HostConfig } from '#wire/engine.ts';
-import type { OciMount } from './oci.ts';
+import type { OciMount } from '#types/oci.ts';
 
 /** A bind or volume mount with its host path, or a tmpfs (`source` is `tmpfs`, `tmpfsOptions` its data). */
 export interface ContainerMount {

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { GantryError } from '#types/errors.ts';
-import type { OciSeccomp } from './oci.ts';
+import type { OciSeccomp } from '#types/oci.ts';
 
 interface Condition {
   readonly arches?: readonly string[];

@@ -3,7 +3,7 @@
  * The files are hostile: they are read through an injected bounded reader that never leaves the root.
  */
 import { GantryError } from '#types/errors.ts';
-import type { OciUser } from './oci.ts';
+import type { OciUser } from '#types/oci.ts';
 
 /** Reads a file inside the container's root; undefined when it does not exist. */
 export type ReadInRoot = (path: string, maxBytes: number) => Buffer | undefined;

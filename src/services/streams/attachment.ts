@@ -7,7 +7,7 @@
 import type { Duplex } from 'node:stream';
 import type { AttachEnd, AttachOptions, OutputStream } from './contract.ts';
 import { DetachScanner } from './detach-keys.ts';
-import { frameHeader } from './frame.ts';
+import { frameHeader } from '#types/stream-frame.ts';
 import type { BufferUse } from './read-buffers.ts';
 
 /** Output waiting for one client before the process is slowed; dockerd's pipe holds as much. */
