@@ -18,7 +18,10 @@ export function removeTreeAt(directoryFd: number, name: string, depth = 0): void
   const stat = statAt(directoryFd, name);
   if (stat === undefined) return;
   try {
-    if ((stat.mode & S_IFMT) !== S_IFDIR) return removeAt(directoryFd, name);
+    if ((stat.mode & S_IFMT) !== S_IFDIR) {
+      removeAt(directoryFd, name);
+      return;
+    }
     const fd = openDirectoryAt(directoryFd, name);
     try {
       for (const child of listFd(fd)) removeTreeAt(fd, child, depth + 1);

@@ -31,7 +31,9 @@ export function packedXattrs(directoryFd: number, name: string): ReadonlyMap<str
   for (const key of listXattrs(path)) {
     if (key !== 'security.capability' && !key.startsWith('user.')) continue;
     const value = getXattr(path, key);
-    if (value !== undefined) (kept ??= new Map()).set(key, value);
+    if (value === undefined) continue;
+    kept ??= new Map();
+    kept.set(key, value);
   }
   return kept ?? NO_XATTRS;
 }

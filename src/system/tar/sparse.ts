@@ -122,7 +122,9 @@ export async function* expand(map: SparseMap, data: AsyncIterable<Buffer>): Asyn
       rest = rest.subarray(piece.length);
       left -= piece.length;
       at = fragment.offset + fragment.length - left;
-      if (left === 0) left = map.fragments[(index += 1)]?.length ?? 0;
+      if (left > 0) continue;
+      index += 1;
+      left = map.fragments[index]?.length ?? 0;
     }
   }
   if (at < map.sizeBytes) yield* zeros(map.sizeBytes - at);
