@@ -24,12 +24,12 @@ import {
   AF_NETLINK,
   bindSocket,
   closeSocket,
+  MSG_DONTWAIT,
   netlinkAddress,
   netlinkPort,
   openSocket,
   receive,
   SOCK_RAW,
-  MSG_DONTWAIT,
 } from '#system/kernel/socket.ts';
 import { getXattr, listXattrs, removeXattr, setXattr } from '#system/kernel/xattr.ts';
 

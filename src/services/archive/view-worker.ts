@@ -5,7 +5,7 @@
 import { closeSync, constants, statSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { hasCode } from '#system/kernel/errno.ts';
-import { bindMount, mount, MS_BIND, MS_RDONLY, MS_REMOUNT, setPropagation } from '#system/kernel/mount.ts';
+import { bindMount, MS_BIND, MS_RDONLY, MS_REMOUNT, mount, setPropagation } from '#system/kernel/mount.ts';
 import { CLONE_FS, CLONE_NEWNS, unshare } from '#system/kernel/namespaces.ts';
 import { makeDirectoryAt } from '#system/kernel/node.ts';
 import { O_PATH, openAt, openInRoot, openRoot } from '#system/kernel/path.ts';

@@ -14,10 +14,10 @@ import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import type { Change, Layer, Snapshotter, Usage } from './contract.ts';
 import type { Difference } from './differences.ts';
-import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
 import { fillInitLayer } from './init-layer.ts';
+import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
 import { MountTable } from './mounts.ts';
-import { type LayerRecord, SnapshotRecords, type SnapshotRecord } from './records.ts';
+import { type LayerRecord, type SnapshotRecord, SnapshotRecords } from './records.ts';
 
 /** Content of a layer's or snapshot's directory. */
 export const CONTENT = 'diff';

@@ -4,10 +4,10 @@
  * (whose closing makes the kernel write the file system out) is closed on a pool thread.
  */
 import { close, mkdirSync } from 'node:fs';
-import { GantryError } from '#types/errors.ts';
 import { hasCode } from '#system/kernel/errno.ts';
 import { MNT_DETACH, type MountEntry, readMounts, tryUnmount } from '#system/kernel/mount.ts';
 import { isMountPoint, openRoot } from '#system/kernel/path.ts';
+import { GantryError } from '#types/errors.ts';
 
 interface Mounted {
   readonly key: string;

@@ -8,14 +8,14 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { hasCode } from '#system/kernel/errno.ts';
-import { mount, MOUNT_DATA_MAX_BYTES, type MountEntry, mountWithOptions } from '#system/kernel/mount.ts';
+import { MOUNT_DATA_MAX_BYTES, type MountEntry, mount, mountWithOptions } from '#system/kernel/mount.ts';
 import { S_IFDIR, S_IFMT } from '#system/kernel/node.ts';
 import { listFd, openRoot, statAt } from '#system/kernel/path.ts';
 import { openDirectoryAt } from '#system/kernel/tree.ts';
 import { GantryError } from '#types/errors.ts';
 import type { Usage } from './contract.ts';
 import { overlayDifferences } from './differences.ts';
-import { CONTENT, LayeredSnapshotter, type LayeredOptions, type TreeStore } from './layered.ts';
+import { CONTENT, type LayeredOptions, LayeredSnapshotter, type TreeStore } from './layered.ts';
 
 const LINK_CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 const LINK_LENGTH = 26;

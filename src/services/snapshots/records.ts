@@ -7,8 +7,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '#system/kernel/errno.ts';
 import type { Database, Migration, Row } from '#system/database/database.ts';
+import { hasCode } from '#system/kernel/errno.ts';
 import type { Digest } from '#types/digest.ts';
 import type { Layer } from './contract.ts';
 

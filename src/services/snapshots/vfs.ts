@@ -10,7 +10,7 @@ import { GantryError } from '#types/errors.ts';
 import type { Usage } from './contract.ts';
 import { copyTree } from './copy-tree.ts';
 import { treeDifferences } from './differences.ts';
-import { CONTENT, LayeredSnapshotter, type LayeredOptions, type TreeStore } from './layered.ts';
+import { CONTENT, type LayeredOptions, LayeredSnapshotter, type TreeStore } from './layered.ts';
 
 class VfsTrees implements TreeStore {
   readonly driver = 'vfs';

@@ -4,8 +4,8 @@
  */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import { decodeBytes, nativePath } from './bytes.ts';
-import { foreign } from './ffi.ts';
 import { ERRNO, KernelError, lastError } from './errno.ts';
+import { foreign } from './ffi.ts';
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC, O_PATH, SYS } from './libc.ts';
 
 export { AT_FDCWD, O_CLOEXEC, O_PATH } from './libc.ts';

@@ -1,8 +1,7 @@
 /** Extended attributes (xattr(7)): by path, by path without following links, and by descriptor. */
 import { nativePath } from './bytes.ts';
-import { lastError } from './errno.ts';
+import { ERRNO, lastError } from './errno.ts';
 import { foreign } from './ffi.ts';
-import { ERRNO } from './errno.ts';
 import { libc } from './libc.ts';
 
 /** XATTR_SIZE_MAX: the kernel allows no larger value or list. */

@@ -1,9 +1,9 @@
 /** Directory entries as tar entries: what `lstat` and the attributes say, hard links found by inode. */
 import { closeSync, readSync } from 'node:fs';
+import { hasCode } from '../kernel/errno.ts';
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG } from '../kernel/node.ts';
 import { type FileStat, openRegularAt, readLinkAt } from '../kernel/path.ts';
 import { getXattr, listXattrs } from '../kernel/xattr.ts';
-import { hasCode } from '../kernel/errno.ts';
 import type { TarEntry, TarEntryType } from './contract.ts';
 import { tarHeader, tarPadding } from './writer.ts';
 

@@ -12,7 +12,7 @@ import {
   TarError,
   unexpectedEnd,
 } from './header.ts';
-import { paxInteger, parsePax, paxText, paxTime, XATTR_PREFIX } from './pax.ts';
+import { parsePax, paxInteger, paxText, paxTime, XATTR_PREFIX } from './pax.ts';
 import { ByteSource } from './source.ts';
 import { expand, paxMap, readOldGnuMap, readPax1Map, type SparseMap } from './sparse.ts';
 

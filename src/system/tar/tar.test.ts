@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  closeSync,
   createReadStream,
-  mkdtempSync,
+  linkSync,
   mkdirSync,
+  mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
-  linkSync,
   truncateSync,
   writeFileSync,
-  openSync,
   writeSync,
-  closeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ import fc from 'fast-check';
 import { decompress } from './compression.ts';
 import type { TarEntry, TarEntryType } from './contract.ts';
 import { readTar } from './reader.ts';
-import { TAR_END, tarBlocks, TarWriter } from './writer.ts';
+import { TAR_END, TarWriter, tarBlocks } from './writer.ts';
 
 function entryOf(fields: Partial<TarEntry> & { path: string }): TarEntry {
   return {
