@@ -1,6 +1,7 @@
 /** Archives on real file systems. See the contract for what keeps hostile containers in. */
 import { closeSync, constants } from 'node:fs';
 import { Readable } from 'node:stream';
+import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { hasCode } from '#system/kernel/errno.ts';
 import { S_IFLNK, S_IFMT } from '#system/kernel/node.ts';
@@ -16,6 +17,12 @@ import type { ViewAnswer } from './view-worker.ts';
 import { isDirectory, packDirectory, packTree, startWalk } from './walk.ts';
 
 const DIRECTORY_FLAGS = O_PATH | constants.O_DIRECTORY;
+
+/** The worker's file: beside this one in the sources, beside the bundle's entry in a bundle. */
+function viewWorker(): URL {
+  if (import.meta.url.endsWith('.ts')) return new URL('./view-worker.ts', import.meta.url);
+  return new URL('view-worker.mjs', pathToFileURL(process.argv[1] ?? ''));
+}
 
 class OpenView implements RootView {
   readonly rootFd: number;
@@ -46,7 +53,7 @@ async function buildView(rootDirectory: string, mounts: readonly ViewMount[], si
   signal?.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<ViewAnswer>();
   // The thread's descriptors are opened by native calls, which Node does not track, and outlive it.
-  const worker = new Worker(new URL('./view-worker.ts', import.meta.url), {
+  const worker = new Worker(viewWorker(), {
     workerData: { rootDirectory, mounts },
     trackUnmanagedFds: false,
   });

@@ -2,7 +2,7 @@
  * Seccomp profiles in docker's format (archMap, includes and excludes) turned into the OCI form for one
  * architecture, kernel and capability set.
  */
-import { readFileSync } from 'node:fs';
+import defaultProfile from './seccomp-default.json' with { type: 'json' };
 import { GantryError } from '#types/errors.ts';
 import type { OciSeccomp } from '#types/oci.ts';
 
@@ -50,13 +50,9 @@ const NATIVE: Readonly<Record<string, string>> = {
   loong64: 'SCMP_ARCH_LOONGARCH64',
 };
 
-const DEFAULT_PROFILE = new URL('./seccomp-default.json', import.meta.url);
-let defaultProfile: Profile | undefined;
-
 /** The built-in profile for a target. */
 export function defaultSeccomp(target: SeccompTarget): OciSeccomp | undefined {
-  defaultProfile ??= JSON.parse(readFileSync(DEFAULT_PROFILE, 'utf8')) as Profile;
-  return convert(defaultProfile, target);
+  return convert(defaultProfile as Profile, target);
 }
 
 /** A user's profile (JSON text) for a target. */
