@@ -5,6 +5,7 @@ import type { LiveContainer } from '#services/containers/live.ts';
 import { errorMessage } from '#types/errors.ts';
 import { newId } from '#types/ids.ts';
 import { SIGKILL } from '#types/signal.ts';
+import { publishContainerEvent } from '../containers/events.ts';
 import type { Services } from '../services.ts';
 import { launchExec } from './exec.ts';
 
@@ -30,6 +31,7 @@ export async function runProbe(
   const collector = new OutputCollector();
   const exec = probeExec(services, container, command);
   container.execs.set(exec.id, exec);
+  publishContainerEvent(services.events, container.record, `exec_create: ${command.join(' ')}`, { execID: exec.id });
   try {
     const attached = exec.streams.attach(collector, {
       stdin: false,
