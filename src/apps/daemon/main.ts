@@ -7,6 +7,7 @@ import { apiRoutes } from './api-routes.ts';
 import { type Assembled, assemble } from './assemble.ts';
 import { DaemonLog } from './daemon-log.ts';
 import { ApiServer } from './http/server.ts';
+import { trimWhenIdle } from './idle-memory.ts';
 import { type Listener, listen } from './listeners.ts';
 import { type DaemonOptions, loadOptions, readInvocation } from './options/daemon-options.ts';
 import { helpText } from './options/help.ts';
@@ -80,6 +81,7 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
     }
   });
   const listeners = await openListeners(server, options, log);
+  undo.use(trimWhenIdle(server));
   log.info('Daemon has completed initialization', { version: ENGINE_VERSION });
   void startByPolicy(daemon.services).catch((error: unknown) => {
     log.error('starting containers by policy failed', { error: errorMessage(error) });

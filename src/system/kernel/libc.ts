@@ -45,6 +45,7 @@ const SIGNATURES = {
   flock: { returns: 'i32', arguments: ['i32', 'i32'] },
   syncfs: { returns: 'i32', arguments: ['i32'] },
   prctl: { returns: 'i32', arguments: ['i32', 'u64', 'u64', 'u64', 'u64'] },
+  madvise: { returns: 'i32', arguments: ['u64', 'u64', 'i32'] },
   openat2: { symbol: 'syscall', returns: 'i64', arguments: ['i64', 'i32', 'string', 'pointer', 'u64'] },
   fsopen: { symbol: 'syscall', returns: 'i64', arguments: ['i64', 'string', 'i64'] },
   fsconfig: { symbol: 'syscall', returns: 'i64', arguments: ['i64', 'i32', 'i64', 'string', 'string', 'i64'] },

@@ -61,6 +61,7 @@ export class ApiServer {
   readonly #taken = new Set<Duplex>();
   #isClosing = false;
   #connections = 0;
+  #requests = 0;
 
   constructor(options: ApiServerOptions) {
     this.#options = options;
@@ -71,6 +72,11 @@ export class ApiServer {
       Ostype: 'linux',
       Server: `Docker/${options.engineVersion} (linux)`,
     };
+  }
+
+  /** Requests ever received. */
+  get requestCount(): number {
+    return this.#requests;
   }
 
   /** Requests being answered, hijacked connections included. */
@@ -127,6 +133,7 @@ export class ApiServer {
   }
 
   #serve(request: IncomingMessage, response: ServerResponse, upgraded: Upgraded | undefined): void {
+    this.#requests += 1;
     for (const [name, value] of Object.entries(this.#headers)) response.setHeader(name, value);
     // Without a listener, an abort while the body is read would be an uncaught exception.
     request.on('error', () => {});
