@@ -4,68 +4,17 @@
  * Invariant: what is written is byte for byte what dockerd writes (its escapes included). Whole blocks of
  * lines are encoded with string operations on Latin-1 views of the bytes: a million lines take well under a second.
  */
-import { isUtf8 } from 'node:buffer';
 import type { OutputStream } from '#services/streams/contract.ts';
 import type { LogRecord } from './contract.ts';
 import type { EntryDecoder, EntryFormat, ReadAt, TailPosition } from './entry-format.ts';
 import { parseEntryTime } from './entry-time.ts';
+import { escapeBinary, escapeBytes, isBinary } from './json-escape.ts';
 import type { EntryTime, PartOf } from './line-splitter.ts';
 
 const LINE_FEED = 10;
 const TAIL_BLOCK_BYTES = 64 * 1024;
 /** A line of a log file longer than this is not ours and is dropped instead of growing memory. */
 const MAX_ENTRY_BYTES = 1024 * 1024;
-
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
-const SPECIAL = /[\x00-\x09\x0b-\x1f"\\<>&]/g;
-const NON_ASCII = /[\x80-\xff]/;
-/** U+2028 and U+2029 in UTF-8, seen as Latin-1. */
-const SEPARATORS = /\xe2\x80([\xa8\xa9])/g;
-
-function escapeSpecial(character: string): string {
-  if (character === '"' || character === '\\') return `\\${character}`;
-  if (character === '\r') return '\\r';
-  return `\\u00${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
-}
-
-/** Escapes bytes as Go's encoder does; line feeds stay as they are. The result is Latin-1 for UTF-8 bytes. */
-function escapeBytes(bytes: Buffer): string {
-  let text = bytes.toString('latin1');
-  if (NON_ASCII.test(text)) {
-    // The replacement below puts in a backslash, so invalid bytes become a private mark until escapes are done.
-    if (!isUtf8(bytes)) return escapeInvalid(bytes);
-    text = text.replace(SPECIAL, escapeSpecial);
-    return text.replace(SEPARATORS, (_match: string, last: string) => (last === '\xa8' ? '\\u2028' : '\\u2029'));
-  }
-  return text.replace(SPECIAL, escapeSpecial);
-}
-
-/** Each byte that belongs to no valid sequence is written as \ufffd. */
-function escapeInvalid(bytes: Buffer): string {
-  let out = '';
-  let valid = 0;
-  let position = 0;
-  while (position < bytes.length) {
-    const length = sequenceLength(bytes, position);
-    if (length > 0) {
-      position += length;
-      continue;
-    }
-    out += `${escapeBytes(bytes.subarray(valid, position))}\\ufffd`;
-    position += 1;
-    valid = position;
-  }
-  return out + escapeBytes(bytes.subarray(valid, position));
-}
-
-/** Length of the valid UTF-8 sequence at `position`, 0 when there is none. */
-function sequenceLength(bytes: Buffer, position: number): number {
-  const first = bytes[position] as number;
-  if (first < 0x80) return 1;
-  const length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : first >= 0xc2 ? 2 : 0;
-  if (length === 0 || position + length > bytes.length) return 0;
-  return isUtf8(bytes.subarray(position, position + length)) ? length : 0;
-}
 
 /** Format of the json-file driver; `attributes` are the same for every entry. */
 export class JsonFormat implements EntryFormat {
@@ -85,8 +34,11 @@ export class JsonFormat implements EntryFormat {
   }
 
   encodePart(stream: OutputStream, content: Buffer, time: EntryTime, part: PartOf): Buffer {
-    const text = `${escapeBytes(content)}${part.last ? '\\n' : ''}`;
-    return Buffer.from(`{"log":"${text}${this.#end(stream, time)}`, 'latin1');
+    const end = `${part.last ? '\\n' : ''}${this.#end(stream, time)}`;
+    if (isBinary(content)) {
+      return Buffer.concat([Buffer.from('{"log":"'), escapeBinary(content), Buffer.from(end, 'latin1')]);
+    }
+    return Buffer.from(`{"log":"${escapeBytes(content)}${end}`, 'latin1');
   }
 
   entryEnd(encoded: Buffer, offset: number): number {
