@@ -17,7 +17,8 @@ export async function renameContainer(
   const name = newName.startsWith('/') ? newName.slice(1) : newName;
   if (name === oldName) throw new GantryError('invalid', 'Renaming a container with the same name as its current name');
   try {
-    parseContainerName(newName);
+    // Compat: the daemon puts the slash in front before it checks, so its message shows one.
+    parseContainerName(`/${name}`);
     using reservation = services.containers.reserveName(name, container.id);
     services.containers.rename(container, name);
     reservation.keep();

@@ -153,7 +153,6 @@ async function run(services: Services, container: LiveContainer, launched: Launc
     .catch((error: unknown) => {
       throw wrapError('failed to create task for container: failed to create shim task', error);
     });
-  streams.connected();
   const exited = shim.wait(id);
   exited.catch(() => undefined);
   await shim.start(id).catch((error: unknown) => {
@@ -168,5 +167,7 @@ async function run(services: Services, container: LiveContainer, launched: Launc
     state: { status: 'running', pid: created.pid, startedAt: now(), finishedAt: before.finishedAt ?? ZERO_TIME },
   });
   supervise(services, container, { shim, streams, log: launched.log, exited, process: launched.spec.spec.process });
+  // Only now: input that ended before the start is closed through the task that supervise has just set.
+  streams.connected();
   publishContainerEvent(services.events, container.record, 'start');
 }
