@@ -88,9 +88,11 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
   });
   await stopped;
   daemon.beginStop();
-  await Promise.all(listeners.map((listener) => listener[Symbol.asyncDispose]()));
+  // New connections are refused at once; those still open (an attached client) last until their containers have stopped.
+  const closing = Promise.all(listeners.map((listener) => listener[Symbol.asyncDispose]()));
   await stopContainers(daemon.services);
   await server.close();
+  await closing;
   log.info('Daemon shutdown complete');
 }
 

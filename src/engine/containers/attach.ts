@@ -54,7 +54,8 @@ export async function attachContainer(
     stdout: request.stdout,
     stderr: request.stderr,
     multiplexed: request.multiplexed,
-    detachKeys: request.detachKeys,
+    // Compat: without a terminal nothing is a detach key.
+    detachKeys: container.record.config.Tty === true ? request.detachKeys : Buffer.alloc(0),
     ...(past === undefined ? {} : { preamble: past }),
   });
   if (end === 'detached') publishContainerEvent(services.events, container.record, 'detach');

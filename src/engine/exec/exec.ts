@@ -96,7 +96,7 @@ export async function startExec(services: Services, id: string, options: StartEx
           stdout: exec.config.AttachStdout ?? false,
           stderr: exec.config.AttachStderr ?? false,
           multiplexed: options.multiplexed,
-          detachKeys: parseDetachKeys(exec.config.DetachKeys ?? ''),
+          detachKeys: exec.config.Tty === true ? parseDetachKeys(exec.config.DetachKeys ?? '') : Buffer.alloc(0),
         });
   attached?.catch(() => undefined);
   await launchExec(services, container, exec, options.consoleSize);
