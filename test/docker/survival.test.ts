@@ -47,8 +47,8 @@ test('a killed daemon leaves containers running and finds them again', options, 
 
 test('a stopped daemon stops its containers unless live-restore is on', options, async () => {
   await using daemon = await startDaemon({ bridge: false });
-  await daemon.ok('run', '-d', '--name', 'sleeper', 'busybox', 'sleep', '1000');
-  await daemon.ok('run', '-d', '--name', 'returns', '--restart', 'always', 'busybox', 'sleep', '1000');
+  await daemon.ok('run', '-d', '--name', 'sleeper', '--net', 'none', 'busybox', 'sleep', '1000');
+  await daemon.ok('run', '-d', '--name', 'returns', '--restart', 'always', '--net', 'none', 'busybox', 'sleep', '1000');
   assert.equal(await daemon.stop(), 0);
   await daemon.start();
   assert.equal(await daemon.inspect('sleeper', '{{.State.Status}}'), 'exited');
@@ -57,7 +57,7 @@ test('a stopped daemon stops its containers unless live-restore is on', options,
 
 test('with --live-restore containers outlive an orderly stop', options, async () => {
   await using daemon = await startDaemon({ bridge: false, flags: ['--live-restore'] });
-  await daemon.ok('run', '-d', '--name', 'sleeper', 'busybox', 'sleep', '1000');
+  await daemon.ok('run', '-d', '--name', 'sleeper', '--net', 'none', 'busybox', 'sleep', '1000');
   const pid = await daemon.inspect('sleeper', '{{.State.Pid}}');
   await daemon.stop();
   process.kill(Number(pid), 0);

@@ -8,6 +8,7 @@ import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { removeCgroup } from '#system/cgroup/leftovers.ts';
 import { type ApiAnswer, request } from './api.ts';
 import { busyboxTar } from './busybox.ts';
 import { eventually, type Result, Running, type RunOptions, run, startInTerminal } from './processes.ts';
@@ -48,6 +49,11 @@ export class TestDaemon implements AsyncDisposable {
     const slot = (process.pid * 7 + nextSlot()) % 32_768;
     this.subnet = `10.${128 + (slot >> 8)}.${slot & 255}`;
     this.bridge = `gt${process.pid.toString(36)}${counter.toString(36)}`;
+  }
+
+  /** The cgroup all of its containers are in, so that tests see what is left of them. */
+  get cgroupParent(): string {
+    return `/gantry-test-${this.bridge}`;
   }
 
   get dataRoot(): string {
@@ -128,6 +134,8 @@ export class TestDaemon implements AsyncDisposable {
       join(this.directory, 'pid'),
       '-b',
       this.#options.bridge === false ? 'none' : this.bridge,
+      '--cgroup-parent',
+      this.cgroupParent,
       ...(this.#options.flags ?? []),
     ];
   }
@@ -256,6 +264,7 @@ export class TestDaemon implements AsyncDisposable {
     } finally {
       await this.stop();
       if (existsSync(`/sys/class/net/${this.bridge}`)) await run('ip', ['link', 'del', this.bridge]);
+      removeCgroup(this.cgroupParent);
       rmSync(this.directory, { recursive: true, force: true });
     }
   }

@@ -24,8 +24,27 @@ export async function readHostState(daemon: TestDaemon): Promise<HostState> {
       .map((line) => line.trim()),
     processes: processesOf(daemon.directory),
     descriptors: descriptorsOf(daemon.pid),
-    files: globSync('**', { cwd: daemon.execRoot }).toSorted(),
+    cgroups: cgroupsOf(daemon),
+    namespaces: globSync('netns/*', { cwd: daemon.execRoot }).toSorted(),
+    tables: await tablesOf(daemon),
+    files: globSync('**', { cwd: daemon.execRoot }).map(withoutWarmName).toSorted(),
   };
+}
+
+/** The shim kept ready for the next container has another name each time. */
+function withoutWarmName(path: string): string {
+  return path.replace(/warm-[0-9a-f]+/, 'warm-*');
+}
+
+/** Cgroups below the daemon's own parent (the harness gives each daemon one), in every hierarchy. */
+function cgroupsOf(daemon: TestDaemon): string[] {
+  return globSync(`/sys/fs/cgroup/{*,.}${daemon.cgroupParent}/*/`).toSorted();
+}
+
+/** Whole nftables tables that mention the daemon's bridge, by name. */
+async function tablesOf(daemon: TestDaemon): Promise<string[]> {
+  const tables = (await run('nft', ['list', 'ruleset'])).stdout.split(/^(?=table )/m);
+  return tables.filter((table) => table.includes(daemon.bridge)).map((table) => table.split(' {')[0] ?? '');
 }
 
 function linesWith(text: string, mark: string): string[] {
@@ -54,7 +73,7 @@ function descriptorsOf(pid: number): string[] {
   const found: string[] = [];
   for (const name of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      found.push(readlinkSync(`/proc/${pid}/fd/${name}`).replace(/\[\d+\]/, ''));
+      found.push(withoutWarmName(readlinkSync(`/proc/${pid}/fd/${name}`).replace(/\[\d+\]/, '')));
     } catch {
       // Closed meanwhile.
     }

@@ -15,6 +15,7 @@ import type { GivenFlags } from './options/parse-flags.ts';
 import { reloadOptions } from './options/reload.ts';
 import { writePidfile } from './pidfile.ts';
 import { recover, startByPolicy } from './recover.ts';
+import { lockRoots } from './root-lock.ts';
 import { bridgeOptions, reloadableSettings } from './settings-from-options.ts';
 import { stopContainers } from './shutdown.ts';
 
@@ -47,6 +48,7 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
   log.info('Starting up', { pid: process.pid, root: options.dataRoot });
   await using undo = new AsyncDisposableStack();
   undo.use(writePidfile(options.pidfile));
+  undo.use(lockRoots(options));
   const daemon = undo.use(
     await assemble({
       dataRoot: options.dataRoot,
@@ -106,7 +108,9 @@ async function openListeners(server: ApiServer, options: DaemonOptions, log: Dae
       warn: (message) => log.warn(message),
     });
     listeners.push(listener);
-    log.info('API listen', { address: address.protocol === 'unix' ? address.path : `${address.protocol}:${listener.port ?? ''}` });
+    log.info('API listen', {
+      address: address.protocol === 'unix' ? address.path : `${address.protocol}:${listener.port ?? ''}`,
+    });
   }
   return listeners;
 }

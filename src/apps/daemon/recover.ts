@@ -5,14 +5,17 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { removeBundle } from '#engine/containers/bundle.ts';
+import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
+import { cleanUpLostRun } from '#engine/containers/lost-run.ts';
+import { openLog, streamsOf } from '#engine/containers/output.ts';
 import { removeHeld } from '#engine/containers/remove.ts';
 import { scheduleRestart } from '#engine/containers/restart-policy.ts';
 import { startHeld } from '#engine/containers/start.ts';
-import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
-import { openLog, streamsOf } from '#engine/containers/output.ts';
 import type { Services } from '#engine/services.ts';
 import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
+import { cgroupsPath } from '#services/spec/build-spec.ts';
+import { removeCgroup } from '#system/cgroup/leftovers.ts';
 import { now } from '#system/clock/clock.ts';
 import type { Shim } from '#system/runtime/contract.ts';
 import { errorMessage } from '#types/errors.ts';
@@ -117,42 +120,35 @@ async function settleLost(services: Services, container: LiveContainer): Promise
         finishedAt: now(),
       },
     });
-    if (record.hostConfig.AutoRemove === true) {
-      using _held = await container.lock.acquire();
-      await removeHeld(services, container, { removeVolumes: true });
-    }
   } else if (state.status === 'restarting') {
     scheduleRestart(services, container, 0);
   }
   dropBundle(services, id);
+  // Compat: whatever was to be removed at its end and does not run goes now, also when it never ran.
+  if (record.hostConfig.AutoRemove === true) {
+    using _held = await container.lock.acquire();
+    await removeHeld(services, container, { removeVolumes: true });
+  }
 }
 
 async function cleanUpRun(services: Services, container: LiveContainer): Promise<void> {
   const { id, record } = container;
-  const { paths, shimNamespace } = services.settings;
-  const runtime = services.settings.current().runtimes[record.hostConfig.Runtime ?? ''];
-  if (runtime !== undefined && existsSync(join(paths.bundle(id), 'config.json'))) {
-    await services.shims
-      .cleanup({ id, namespace: shimNamespace, bundle: paths.bundle(id), shim: runtime.shim, debug: false })
-      .catch((error: unknown) => services.logger.warn('shim cleanup failed', { container: id, error: errorMessage(error) }));
-  }
-  await services.snapshots.unmount(id, paths.rootfs(id)).catch(() => undefined);
+  const { settings } = services;
+  await cleanUpLostRun(services, id, record.hostConfig.Runtime);
+  // The exec root may be gone with the bundle, as after a reboot that kept its cgroups (a container host).
+  const parent = record.hostConfig.CgroupParent || settings.current().defaults.cgroupParent;
+  if (settings.cgroupDriver === 'cgroupfs') removeCgroup(cgroupsPath(id, parent, 'cgroupfs'));
+  await services.snapshots.unmount(id, settings.paths.rootfs(id)).catch(() => undefined);
 }
 
 /** Bundles of containers that were being started or removed when the daemon died. */
 async function removeOrphanBundles(services: Services, alive: ReadonlyMap<Id, Shim>): Promise<void> {
-  const { paths, shimNamespace } = services.settings;
+  const { paths } = services.settings;
   const directory = join(paths.execRoot, 'containers');
   if (!existsSync(directory)) return;
   for (const id of readdirSync(directory)) {
     if (!isId(id) || alive.has(id) || services.containers.get(id)?.record.shimAddress) continue;
-    const bundle = paths.bundle(id);
-    if (existsSync(join(bundle, 'config.json'))) {
-      const shim = services.settings.current().runtimes['runc']?.shim ?? 'io.containerd.runc.v2';
-      await services.shims
-        .cleanup({ id, namespace: shimNamespace, bundle, shim, debug: false })
-        .catch((error: unknown) => services.logger.warn('shim cleanup failed', { container: id, error: errorMessage(error) }));
-    }
+    await cleanUpLostRun(services, id);
     await services.snapshots.unmount(id, paths.rootfs(id)).catch(() => undefined);
     dropBundle(services, id);
   }

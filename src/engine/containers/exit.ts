@@ -5,15 +5,16 @@
 import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { LogWriter } from '#services/logs/contract.ts';
-import type { OciProcess } from '#types/oci.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
 import { now, parseTime } from '#system/clock/clock.ts';
 import type { ExitStatus, Shim } from '#system/runtime/contract.ts';
 import { errorMessage } from '#types/errors.ts';
+import type { OciProcess } from '#types/oci.ts';
 import type { Services } from '../services.ts';
 import { removeBundle } from './bundle.ts';
 import { publishContainerEvent } from './events.ts';
 import { startHealthMonitor } from './health.ts';
+import { cleanUpLostRun } from './lost-run.ts';
 import { removeHeld } from './remove.ts';
 import { decideRestart, scheduleRestart } from './restart-policy.ts';
 import { releaseVolumes } from './volume-mounts.ts';
@@ -103,7 +104,7 @@ async function release(services: Services, container: LiveContainer, run: Run): 
   }
   const parts: [string, Promise<unknown>][] = [
     ['output', run.streams.finish()],
-    ['task', endTask(run.shim, id)],
+    ['task', endTask(services, container, run.shim)],
     ['network', releaseNetwork(services, container)],
   ];
   for (const [part, work] of parts) await work.catch((error: unknown) => logFailure(services, id, part, error));
@@ -119,10 +120,18 @@ async function release(services: Services, container: LiveContainer, run: Run): 
   }
 }
 
-async function endTask(shim: Shim, id: string): Promise<void> {
-  await shim.delete(id);
-  await shim.shutdown(id).catch(() => undefined);
-  await shim[Symbol.asyncDispose]();
+async function endTask(services: Services, container: LiveContainer, shim: Shim): Promise<void> {
+  const { id, record } = container;
+  try {
+    await shim.delete(id);
+    await shim.shutdown(id).catch(() => undefined);
+  } catch (error) {
+    // The shim died before its container: nobody else ends and forgets that process.
+    await cleanUpLostRun(services, id, record.hostConfig.Runtime);
+    throw error;
+  } finally {
+    await shim[Symbol.asyncDispose]();
+  }
 }
 
 async function releaseNetwork(services: Services, container: LiveContainer): Promise<void> {

@@ -9,6 +9,9 @@ import { publishContainerEvent } from './events.ts';
 import { KILL_WAIT_MS, sendSignal } from './kill.ts';
 import { settle } from './wait.ts';
 
+/** A forced removal ends what runs at most this often; with the removal under way nothing restarts by itself. */
+const REMOVAL_TURNS = 3;
+
 export interface RemoveOptions {
   readonly force: boolean;
   readonly removeVolumes: boolean;
@@ -26,13 +29,19 @@ export async function removeContainer(services: Services, reference: string, opt
   checkRemovable(container, reference, options.force);
   container.removalInProgress = true;
   try {
-    container.pendingRestart?.abort();
-    if (isAlive(container.state)) await killForRemoval(services, container);
-    using _held = await container.lock.acquire();
-    // --rm may have removed it while we waited for our turn.
-    if (services.containers.get(container.id) !== container) return;
-    if (isAlive(container.state)) throw stillRunning(container, reference);
-    await removeHeld(services, container, { removeVolumes: options.removeVolumes });
+    // A restart already on its way cannot be called back: what it starts is ended in the next turn.
+    for (let turn = 0; turn < REMOVAL_TURNS; turn += 1) {
+      container.pendingRestart?.abort();
+      if (isAlive(container.state)) await killForRemoval(services, container);
+      using _held = await container.lock.acquire();
+      // --rm may have removed it while we waited for our turn.
+      if (services.containers.get(container.id) !== container) return;
+      if (isAlive(container.state) && options.force) continue;
+      if (isAlive(container.state)) throw stillRunning(container, reference);
+      await removeHeld(services, container, { removeVolumes: options.removeVolumes });
+      return;
+    }
+    throw stillRunning(container, reference);
   } finally {
     container.removalInProgress = false;
   }
@@ -107,7 +116,11 @@ export async function removeHeld(
 }
 
 /** Drops the container's hold on its volumes; anonymous ones that nobody else uses go with it when asked. */
-async function releaseReferences(services: Services, container: LiveContainer, removeAnonymous: boolean): Promise<void> {
+async function releaseReferences(
+  services: Services,
+  container: LiveContainer,
+  removeAnonymous: boolean,
+): Promise<void> {
   services.volumes.release(container.id);
   if (!removeAnonymous) return;
   for (const { Type, Name } of container.record.mounts) {
