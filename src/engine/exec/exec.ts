@@ -7,6 +7,7 @@ import type { LiveContainer } from '#services/containers/live.ts';
 import { parseDetachKeys } from '#services/streams/detach-keys.ts';
 import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
 import { type Id, newId } from '#types/ids.ts';
+import { frameChunk } from '#types/stream-frame.ts';
 import type { ExecConfig } from '#wire/engine.ts';
 import { publishContainerEvent } from '../containers/events.ts';
 import { execProcessFor } from '../containers/spec.ts';
@@ -69,12 +70,17 @@ export function findExec(services: Pick<Services, 'containers'>, id: string): { 
   throw new GantryError('notFound', `No such exec instance: ${id}`);
 }
 
-/** Checks, before the connection is taken over, that an exec can be started. */
-export function checkStartable(services: Pick<Services, 'containers'>, id: string): void {
+/** Checks what is checked before the connection is taken over: the exec exists in a container that runs. */
+export function requireExec(services: Pick<Services, 'containers'>, id: string): ExecInstance {
   const { container, exec } = findExec(services, id);
-  if (exec.state.status === 'exited') throw new GantryError('conflict', `exec command ${id} has already run`);
-  if (exec.state.status === 'running') throw new GantryError('conflict', `exec command ${id} is already running`);
   requireRunning(container);
+  return exec;
+}
+
+function notStartable(exec: ExecInstance): GantryError | undefined {
+  if (exec.state.status === 'exited') return new GantryError('conflict', `exec command ${exec.id} has already run`);
+  if (exec.state.status === 'running') return new GantryError('conflict', `exec command ${exec.id} is already running`);
+  return undefined;
 }
 
 export interface StartExecOptions {
@@ -86,8 +92,16 @@ export interface StartExecOptions {
 
 /** Starts the exec and, with a client, serves it until the process ends or the client detaches. */
 export async function startExec(services: Services, id: string, options: StartExecOptions): Promise<void> {
-  checkStartable(services, id);
   const { container, exec } = findExec(services, id);
+  requireRunning(container);
+  const { client } = options;
+  // Compat: the answer's head is gone, so the text goes to the client as output and only the exit code tells.
+  const tell = (error: GantryError): unknown => client?.write(explanation(error, options.multiplexed));
+  const refusal = notStartable(exec);
+  if (refusal !== undefined) {
+    tell(refusal);
+    throw refusal;
+  }
   const attached =
     options.client === undefined
       ? undefined
@@ -99,9 +113,20 @@ export async function startExec(services: Services, id: string, options: StartEx
           detachKeys: exec.config.Tty === true ? parseDetachKeys(exec.config.DetachKeys ?? '') : Buffer.alloc(0),
         });
   attached?.catch(() => undefined);
-  await launchExec(services, container, exec, options.consoleSize);
+  await launchExec(services, container, exec, { consoleSize: options.consoleSize, onFailure: tell });
   const end = await attached;
   if (end === 'detached') publishContainerEvent(services.events, container.record, 'exec_detach', { execID: id });
+}
+
+function explanation(error: GantryError, multiplexed: boolean): Buffer {
+  const text = Buffer.from(`${error.message}\r\n`);
+  return multiplexed ? frameChunk('stdout', text) : text;
+}
+
+export interface LaunchExecOptions {
+  readonly consoleSize?: readonly [height: number, width: number] | undefined;
+  /** Called before attached clients are ended because the process could not be started. */
+  readonly onFailure?: (error: GantryError) => unknown;
 }
 
 /** Runs the process; resolves once it has started. `exited` of the result resolves when it has ended and been cleaned up. */
@@ -109,7 +134,7 @@ export async function launchExec(
   services: Services,
   container: LiveContainer,
   exec: ExecInstance,
-  consoleSize?: readonly [height: number, width: number],
+  options: LaunchExecOptions = {},
 ): Promise<{ exited: Promise<number> }> {
   const task = container.task;
   if (task === undefined) throw new GantryError('conflict', `container ${container.id} is not running`);
@@ -118,7 +143,7 @@ export async function launchExec(
   const directory = services.settings.paths.streams(container.id, exec.id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const size = consoleSize === undefined ? {} : { ConsoleSize: [...consoleSize] };
+    const size = options.consoleSize === undefined ? {} : { ConsoleSize: [...options.consoleSize] };
     const process = execProcessFor(services, container, { ...exec.config, ...size });
     const stdio = await exec.streams.open(directory, undefined);
     await task.shim.exec({ id: container.id, execId: exec.id, stdio, process });
@@ -130,10 +155,13 @@ export async function launchExec(
     const exited = finishExec(services, container, exec, directory, pid, exitedRaw.then((exit) => exit.exitStatus));
     return { exited };
   } catch (error) {
-    await failExec(container, exec, directory);
     const failure = explainStartFailure(new GantryError('invalid', `failed to start task: ${errorMessage(error)}`));
+    // Before the client's stream ends: it asks for the exit code right after.
     exec.state = { status: 'exited', exitCode: failure.exitCode === 128 ? 126 : failure.exitCode, pid: 0 };
-    throw wrapExecError(error);
+    const told = wrapExecError(error);
+    options.onFailure?.(told);
+    await failExec(container, exec, directory);
+    throw told;
   }
 }
 

@@ -341,6 +341,21 @@ test('the body of an upgrade request is read before the connection is taken over
   assert.equal(await readToEnd(socket), '');
 });
 
+test('the body of an upgrade request may come after its head', async (context) => {
+  const fixture = await serve(context);
+  const socket = connect({ path: fixture.path, allowHalfOpen: true });
+  socket.write(
+    'POST /exec/a/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n',
+  );
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  socket.write('{"Tty":true}');
+  assert.match(await readUntil(socket, '{"Tty":true}'), /^HTTP\/1\.1 101 UPGRADED\r\n/);
+  socket.write('abc');
+  assert.equal(await readUntil(socket, 'ABC'), 'ABC');
+  socket.end();
+  assert.equal(await readToEnd(socket), '');
+});
+
 test('a failing upgrade gets an ordinary error and the connection ends', async (context) => {
   const fixture = await serve(context);
   const upgrade = 'Connection: Upgrade\r\nUpgrade: tcp\r\n';

@@ -214,8 +214,9 @@ export class ApiServer {
     call.response.detachSocket(socket);
     if (call.upgraded === undefined) releaseFromParser(socket);
     else if (call.upgraded.head.length > 0) socket.unshift(call.upgraded.head);
-    socket.setTimeout(0);
-    socket.setNoDelay(true);
+    // A body that came after the head makes node hand over a wrapper; the options belong to the socket inside.
+    call.request.socket.setTimeout(0);
+    call.request.socket.setNoDelay(true);
     socket.on('error', () => {});
     this.#taken.add(socket);
     socket.once('close', () => this.#taken.delete(socket));

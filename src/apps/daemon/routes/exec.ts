@@ -1,8 +1,8 @@
 /** Exec routes. */
 import { inspectExec } from '#engine/exec/inspect.ts';
-import { checkStartable, createExec, findExec, resizeExec, startExec } from '#engine/exec/exec.ts';
+import { createExec, requireExec, resizeExec, startExec } from '#engine/exec/exec.ts';
 import type { Services } from '#engine/services.ts';
-import { errorMessage, GantryError } from '#types/errors.ts';
+import { GantryError } from '#types/errors.ts';
 import type { ExecConfig, ExecStartConfig } from '#wire/engine.ts';
 import type { Route, RouteContext } from '../http/route.ts';
 import { streamType } from './container-streams.ts';
@@ -35,22 +35,17 @@ async function create(services: Services, context: RouteContext): Promise<void> 
 async function start(services: Services, context: RouteContext): Promise<void> {
   const id = idOf(context);
   const options = (await context.optionalBody<ExecStartConfig>('ExecStartConfig')) ?? {};
-  checkStartable(services, id);
+  const exec = requireExec(services, id);
   const consoleSize = consoleSizeOf(options, context);
   if (options.Detach === true) {
     await startExec(services, id, { client: undefined, multiplexed: false, consoleSize });
     context.empty(200);
     return;
   }
-  const { exec } = findExec(services, id);
   const multiplexed = exec.config.Tty !== true;
   const client = await context.hijack({ contentType: streamType(multiplexed, context) });
-  try {
-    await startExec(services, id, { client, multiplexed, consoleSize });
-  } catch (error) {
-    // Compat: the head is gone; the text goes into the stream and only the exit code tells.
-    client.end(`${errorMessage(error)}\r\n`);
-  }
+  // Compat: the head is gone, so a failure (told in the stream) leaves only the exit code to be asked for.
+  await startExec(services, id, { client, multiplexed, consoleSize }).catch(() => client.end());
 }
 
 function consoleSizeOf(options: ExecStartConfig, context: RouteContext): [number, number] | undefined {
