@@ -7,9 +7,6 @@ import { type ParsedFlags, parseFlags } from './args/parse-flags.ts';
 import { arityError, ExitError } from './args/usage-error.ts';
 import type { Session } from './session.ts';
 
-/** The version this CLI reports. */
-const VERSION = '28.2.2';
-
 function print(text: string): void {
   process.stdout.write(text);
 }
@@ -85,7 +82,8 @@ async function run(words: readonly string[]): Promise<number> {
   if (root === undefined) throw new Error('the command table is empty');
   const globals = parseFlags(root, words);
   if (globals.bool('version')) {
-    print(`Docker version ${VERSION}, build gantry\n`);
+    const { CLI_VERSION } = await import('./version.ts');
+    print(`Gantry version ${CLI_VERSION}\n`);
     return 0;
   }
   checkLogLevel(globals);

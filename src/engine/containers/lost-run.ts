@@ -4,11 +4,16 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { removeCgroup } from '#system/cgroup/leftovers.ts';
 import { errorMessage } from '#types/errors.ts';
 import type { Id } from '#types/ids.ts';
+import { SIGKILL } from '#types/signal.ts';
 import type { Services } from '../services.ts';
 
+/** How long a shim that may be dead gets to answer, and its container to end after SIGKILL. */
+const CONNECT_TIMEOUT_MS = 5_000;
+const END_TIMEOUT_MS = 10_000;
 /** A shim type that is there whenever containers are. */
 const DEFAULT_SHIM = 'io.containerd.runc.v2';
 
@@ -18,6 +23,7 @@ export async function cleanUpLostRun(services: Services, id: Id, runtimeName?: s
   const bundle = paths.bundle(id);
   const config = join(bundle, 'config.json');
   if (!existsSync(config)) return;
+  if (await endOverShim(services, id)) return;
   const shim = current().runtimes[runtimeName || 'runc']?.shim ?? DEFAULT_SHIM;
   try {
     await services.shims.cleanup({ id, namespace: shimNamespace, bundle, shim, debug: false });
@@ -26,6 +32,33 @@ export async function cleanUpLostRun(services: Services, id: Id, runtimeName?: s
   }
   const path = cgroupOf(config);
   if (path !== undefined) removeCgroup(path);
+}
+
+/** Where a start notes its shim before anything runs in it. */
+export function shimAddressFile(bundle: string): string {
+  return join(bundle, 'shim-address');
+}
+
+/** The shim may live on with a task that was never acknowledged. Returns whether it is done with. */
+async function endOverShim(services: Services, id: Id): Promise<boolean> {
+  const file = shimAddressFile(services.settings.paths.bundle(id));
+  if (!existsSync(file)) return false;
+  try {
+    const address = readFileSync(file, 'utf8');
+    await using shim = await services.shims.connect(address, AbortSignal.timeout(CONNECT_TIMEOUT_MS));
+    const exited = shim.wait(id).catch(() => undefined);
+    await shim.kill(id, SIGKILL, { all: true }).catch(() => undefined);
+    await Promise.race([exited, delay(END_TIMEOUT_MS, undefined, { ref: false })]);
+    // No task was made yet, or its end is recorded: the shim goes either way.
+    const isDeleted = await shim.delete(id).then(
+      () => true,
+      () => false,
+    );
+    await shim.shutdown(id).catch(() => undefined);
+    return isDeleted;
+  } catch {
+    return false;
+  }
 }
 
 /** The cgroup a bundle's process was put into; undefined when the file does not say. */

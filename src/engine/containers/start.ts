@@ -16,6 +16,7 @@ import type { Services } from '../services.ts';
 import { removeBundle } from './bundle.ts';
 import { publishContainerEvent } from './events.ts';
 import { supervise } from './exit.ts';
+import { shimAddressFile } from './lost-run.ts';
 import { openLog, streamsOf } from './output.ts';
 import { removeHeld } from './remove.ts';
 import { joinNetwork } from './sandbox.ts';
@@ -125,6 +126,8 @@ async function startShim(services: Services, record: ContainerRecord, undo: Asyn
   const shim = await services.shims.start(shimOptions).catch((error: unknown) => {
     throw wrapError('failed to create task for container: failed to start shim', error);
   });
+  // Before the container is in it: a daemon that dies now must find this shim again.
+  writeFileSync(shimAddressFile(shimOptions.bundle), shim.address, { mode: 0o600 });
   undo.defer(async () => {
     await shim.kill(record.id, 9, { all: true }).catch(() => undefined);
     await shim.delete(record.id).catch(() => undefined);

@@ -14,6 +14,7 @@ import { BOOTSTRAP_RESULT } from './messages.ts';
 import { decode } from './protobuf.ts';
 import { connectShim, parseShimAddress, removeDeadSocket, type ShimAddress, type TaskShim } from './shim.ts';
 import { ShimEventServer } from './shim-events.ts';
+import { killStrayShims } from './stray.ts';
 import { WarmShims } from './warm.ts';
 
 /** A shim's start helper prints one short record. */
@@ -143,6 +144,7 @@ class ContainerdShimLauncher implements ShimLauncher {
   }
 
   async cleanup(options: ShimStartOptions): Promise<void> {
+    killStrayShims(options.bundle);
     await this.#run(options, ['-bundle', options.bundle, 'delete'], AbortSignal.timeout(START_TIMEOUT_MS));
     await removeDeadSocket(options.bundle);
   }

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ShimStartOptions } from './contract.ts';
 import { removeDeadSocket, type TaskShim } from './shim.ts';
+import { killStrayShims } from './stray.ts';
 
 const WARM_SHIM = 'io.containerd.runc.v2';
 /** A replacement is started this long after one was taken, out of the way of the container's own start. */
@@ -115,6 +116,8 @@ export class WarmShims implements AsyncDisposable {
       await shim[Symbol.asyncDispose]();
       if (isEnding) await removeWhenGone(bundle, shim.pid);
     } catch {
+      // Its start may have been cut off before it had an address.
+      killStrayShims(bundle);
       await removeDeadSocket(bundle);
       rmSync(bundle, { recursive: true, force: true });
     }

@@ -3,6 +3,7 @@
 import { ExitError } from '../args/usage-error.ts';
 import { ApiError, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
+import { CLI_VERSION } from '../version.ts';
 import { bytesSize } from '../text/go-text.ts';
 
 type Lines = string[];
@@ -131,7 +132,7 @@ export async function infoCommand(session: Session): Promise<number> {
     Context: api.endpoint.context,
     Plugins: [],
     Warnings: null,
-    Version: '28.2.2',
+    Version: CLI_VERSION,
   };
   if (format !== '') {
     const { Template } = await import('../template/execute.ts');

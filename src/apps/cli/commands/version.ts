@@ -3,6 +3,7 @@ import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, CLIENT_API_VERSION, type Json } from '../connection/api.ts';
 import { ansiTime } from '../format/dates.ts';
 import type { Session } from '../session.ts';
+import { CLI_VERSION } from '../version.ts';
 
 interface Component {
   readonly Name: string;
@@ -57,7 +58,7 @@ function componentText(component: Component): string {
 
 function clientInfo(api: Api): Json {
   return {
-    Version: '28.2.2',
+    Version: CLI_VERSION,
     ApiVersion: api.version,
     DefaultAPIVersion: CLIENT_API_VERSION,
     GitCommit: 'gantry',

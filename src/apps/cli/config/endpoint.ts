@@ -92,6 +92,7 @@ function contextEndpoint(directory: string, name: string): Endpoint {
         verify: meta.Endpoints?.docker?.SkipTLSVerify !== true,
       }
     : undefined;
+  refuseUnbuilt(meta.Endpoints?.docker?.Host ?? '');
   return {
     host: meta.Endpoints?.docker?.Host ?? `unix://${GANTRY_SOCKET}`,
     context: name,
@@ -100,8 +101,21 @@ function contextEndpoint(directory: string, name: string): Endpoint {
   };
 }
 
+/** Transports docker's client knows and this one does not. */
+const NOT_BUILT = /^(ssh|npipe|fd):\/\//;
+
+function refuseUnbuilt(host: string): void {
+  const scheme = NOT_BUILT.exec(host)?.[1];
+  if (scheme === undefined) return;
+  throw new ExitError(
+    1,
+    `gantry: ${scheme}:// connections are not built yet: ${host}\nUse a unix:// or tcp:// address, for example of a socket forwarded by "ssh -L"\n`,
+  );
+}
+
 function normalisedHost(host: string): string {
-  const match = /^(unix|tcp|http|https|ssh|fd|npipe):\/\/(.*)$/s.exec(host);
+  refuseUnbuilt(host);
+  const match = /^(unix|tcp|http|https):\/\/(.*)$/s.exec(host);
   if (match !== null)
     return match[1] === 'tcp' && !/:\d+$/.test(match[2] ?? '') ? `tcp://${match[2] || 'localhost'}:2375` : host;
   if (!host.includes('://')) return `tcp://${host}`;

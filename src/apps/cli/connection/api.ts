@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import type { Endpoint } from '../config/endpoint.ts';
+import { CLI_VERSION } from '../version.ts';
 
 /** An answer of the daemon that is an error; `message` is what the user sees after the prefix. */
 export class ApiError extends Error {
@@ -164,7 +165,7 @@ export class Api {
   #headers(): Record<string, string> {
     return {
       Host: this.endpoint.host.startsWith('unix://') ? 'docker' : new URL(this.endpoint.host).host,
-      'User-Agent': 'Docker-Client/28.2.2 (linux)',
+      'User-Agent': `Gantry-Client/${CLI_VERSION} (linux)`,
     };
   }
 
