@@ -1,5 +1,6 @@
 /** gantryd: reads options, assembles the daemon, serves the API until told to stop. */
 import { hostname } from 'node:os';
+import { watchOutOfMemory } from '#engine/containers/out-of-memory.ts';
 import { ENGINE_VERSION } from '#engine/version.ts';
 import { detectCgroups } from '#system/cgroup/support.ts';
 import { errorMessage } from '#types/errors.ts';
@@ -60,6 +61,7 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
       log,
     }),
   );
+  using _memory = watchOutOfMemory(daemon.services);
   await recover(daemon.services);
   await daemon.services.images.collect();
   const server = new ApiServer({

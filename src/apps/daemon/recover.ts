@@ -8,8 +8,9 @@ import { removeBundle } from '#engine/containers/bundle.ts';
 import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
 import { cleanUpLostRun } from '#engine/containers/lost-run.ts';
 import { openLog, streamsOf } from '#engine/containers/output.ts';
+import { holdVolumes } from '#engine/containers/volume-mounts.ts';
 import { removeHeld } from '#engine/containers/remove.ts';
-import { scheduleRestart } from '#engine/containers/restart-policy.ts';
+import { scheduleRestart, startsWithDaemon } from '#engine/containers/restart-policy.ts';
 import { startHeld } from '#engine/containers/start.ts';
 import type { Services } from '#engine/services.ts';
 import { isAlive } from '#services/containers/container.ts';
@@ -48,7 +49,7 @@ export async function recover(services: Services): Promise<void> {
 
 /** Starts what restart policies ask for. Called after the API is served, like dockerd. */
 export async function startByPolicy(services: Services): Promise<void> {
-  const wanted = services.containers.all().filter((container) => shouldStart(container));
+  const wanted = services.containers.all().filter((container) => startsWithDaemon(container.record));
   for (const container of wanted.reverse()) {
     using _held = await container.lock.acquire();
     if (isAlive(container.state) || services.stopping.aborted) continue;
@@ -56,16 +57,6 @@ export async function startByPolicy(services: Services): Promise<void> {
       services.logger.error('failed to start container', { container: container.id, error: errorMessage(error) });
     });
   }
-}
-
-function shouldStart(container: LiveContainer): boolean {
-  const { record } = container;
-  if (isAlive(record.state) || record.state.status === 'removing' || record.state.status === 'dead') return false;
-  const policy = record.hostConfig.RestartPolicy?.Name ?? '';
-  // Compat: `always` starts at daemon start even after a manual stop; the others only when they ran.
-  if (policy === 'always') return record.hasBeenStartedBefore;
-  if (policy === 'unless-stopped') return record.hasBeenStartedBefore && !record.hasBeenManuallyStopped;
-  return record.state.status === 'restarting' && policy === 'on-failure';
 }
 
 async function reconnect(services: Services, container: LiveContainer): Promise<Shim | undefined> {
@@ -93,6 +84,7 @@ async function takeOver(services: Services, container: LiveContainer, shim: Shim
   if (isAlive(state)) {
     container.update({ state: { ...state, status: status.status === 'paused' ? 'paused' : 'running' } });
   }
+  await holdVolumes(services, container.record);
   const exited = shim.wait(id);
   exited.catch(() => undefined);
   supervise(services, container, { shim, streams, log, exited, process: undefined });

@@ -4,6 +4,7 @@
  * Compat: as dockerd's restart manager: 100 ms, doubled at each quick failure up to a minute; a run of ten
  * seconds or more starts the count anew.
  */
+import { type ContainerRecord, isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { errorMessage } from '#types/errors.ts';
 import type { Services } from '../services.ts';
@@ -42,6 +43,16 @@ function applies(name: string, exitCode: number, count: number, maximum: number)
     default:
       return false;
   }
+}
+
+/** Whether a starting daemon starts a container that does not run. */
+export function startsWithDaemon(record: ContainerRecord): boolean {
+  const { state, hostConfig } = record;
+  if (isAlive(state) || state.status === 'removing' || state.status === 'dead' || !record.hasBeenStartedBefore) return false;
+  const policy = hostConfig.RestartPolicy;
+  // Compat: a manual stop is respected by `unless-stopped` only; `on-failure` looks at nothing but the exit code.
+  if (policy?.Name === 'unless-stopped' && record.hasBeenManuallyStopped) return false;
+  return applies(policy?.Name ?? '', state.exitCode, record.restartCount, policy?.MaximumRetryCount ?? 0);
 }
 
 /** Starts the container again after `delayMs`, unless a stop or removal comes first. */

@@ -4,7 +4,7 @@ import { wrapError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
 import { publishContainerEvent } from './events.ts';
 import { startHeld } from './start.ts';
-import { type StopOptions, stopRunning } from './stop.ts';
+import { cancelPendingRestart, type StopOptions, stopRunning } from './stop.ts';
 
 /** Throws docker's `Cannot restart container {name}: …`. */
 export async function restartContainer(services: Services, reference: string, options: StopOptions): Promise<void> {
@@ -12,6 +12,7 @@ export async function restartContainer(services: Services, reference: string, op
   try {
     // Compat: --rm does not remove a container that is only being restarted.
     const { hostConfig } = container.record;
+    if (container.state.status === 'restarting') await cancelPendingRestart(container);
     if (isAlive(container.state)) {
       if (hostConfig.AutoRemove === true) container.update({ hostConfig: { ...hostConfig, AutoRemove: false } });
       try {
@@ -19,13 +20,12 @@ export async function restartContainer(services: Services, reference: string, op
       } finally {
         container.update({ hostConfig });
       }
-    } else {
-      container.pendingRestart?.abort();
     }
     using _held = await container.lock.acquire();
     container.restarts = { count: 0, delayMs: 0 };
     container.update({ hasBeenManuallyStopped: false });
-    await startHeld(services, container);
+    // Somebody else's start may have come first.
+    if (!isAlive(container.state)) await startHeld(services, container);
   } catch (error) {
     throw wrapError(`Cannot restart container ${reference}`, error);
   }

@@ -205,7 +205,17 @@ export function execProcessFor(services: Services, container: LiveContainer, exe
 function startedSpec(services: Services, container: LiveContainer): OciSpec {
   const { task } = container;
   const path = join(services.settings.paths.bundle(container.id), 'config.json');
-  if (task === undefined) return JSON.parse(readFileSync(path, 'utf8')) as OciSpec;
-  task.process ??= (JSON.parse(readFileSync(path, 'utf8')) as OciSpec).process;
+  if (task === undefined) return parseSpec(readFileSync(path, 'utf8'));
+  task.process ??= parseSpec(readFileSync(path, 'utf8')).process;
   return { ociVersion: '', process: task.process } as OciSpec;
+}
+
+/** Reads a spec back. Numbers beyond 2^53 (an unlimited rlimit) keep their text, and so their value when written again. */
+export function parseSpec(text: string): OciSpec {
+  const raw = JSON as unknown as { rawJSON(text: string): unknown };
+  return JSON.parse(text, (_key: string, value: unknown, context?: { source?: string }) =>
+    typeof value === 'number' && !Number.isSafeInteger(value) && context?.source !== undefined
+      ? raw.rawJSON(context.source)
+      : value,
+  ) as OciSpec;
 }

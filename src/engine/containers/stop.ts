@@ -28,10 +28,9 @@ export async function stopContainer(
 ): Promise<void> {
   const container = services.containers.find(reference);
   if (container.state.status === 'restarting') {
-    container.stopRequested = true;
-    container.update({ hasBeenManuallyStopped: true });
-    container.pendingRestart?.abort();
-    return;
+    await cancelPendingRestart(container);
+    // The restart may have been under way already: then there is a process to stop.
+    if (!isAlive(container.state)) return;
   }
   if (!isAlive(container.state)) throw new GantryError('notModified', '');
   try {
@@ -39,6 +38,14 @@ export async function stopContainer(
   } catch (error) {
     throw wrapError(`cannot stop container: ${reference}`, error);
   }
+}
+
+/** Takes back an automatic restart that waits for its time; one that has begun is waited for. */
+export async function cancelPendingRestart(container: LiveContainer): Promise<void> {
+  container.stopRequested = true;
+  container.update({ hasBeenManuallyStopped: true });
+  container.pendingRestart?.abort();
+  using _held = await container.lock.acquire();
 }
 
 /** Stops a container that may be running; returns when its run has been cleaned up. */

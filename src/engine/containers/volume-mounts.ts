@@ -31,6 +31,13 @@ export async function mountVolumes(
   return { paths, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }
 
+/** Takes the volumes of a run that outlived the daemon; they are mounted already, so nothing is told. */
+export async function holdVolumes(services: Pick<Services, 'volumes'>, record: ContainerRecord): Promise<void> {
+  for (const mount of record.mounts) {
+    if (mount.Type === 'volume' && mount.Name) await services.volumes.mount(mount.Name, record.id);
+  }
+}
+
 /** Releases what `mountVolumes` took. */
 export async function releaseVolumes(
   services: Pick<Services, 'events' | 'volumes'>,

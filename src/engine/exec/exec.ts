@@ -25,7 +25,7 @@ export function createExec(services: Services, reference: string, config: ExecCo
   requireRunning(container);
   if ((config.Cmd ?? []).length === 0) throw new GantryError('invalid', 'No exec command specified');
   parseDetachKeys(config.DetachKeys ?? '');
-  collectEnded(container);
+  collectEnded(services, container);
   const id = newId();
   const streams = services.streams({
     terminal: config.Tty ?? false,
@@ -35,7 +35,7 @@ export function createExec(services: Services, reference: string, config: ExecCo
       await container.task?.shim.closeStdin(container.id, id);
     },
   });
-  container.execs.set(id, { id, containerId: container.id, config, streams, endedAtMs: undefined, state: { status: 'created' } });
+  services.containers.addExec(container, { id, containerId: container.id, config, streams, endedAtMs: undefined, state: { status: 'created' } });
   publishContainerEvent(services.events, container.record, `exec_create: ${(config.Cmd ?? []).join(' ')}`, { execID: id });
   return id;
 }
@@ -52,21 +52,20 @@ export function requireRunning(container: LiveContainer): void {
   if (!isAlive(container.state)) throw new GantryError('conflict', `container ${container.id} is not running`);
 }
 
-function collectEnded(container: LiveContainer): void {
+function collectEnded(services: Pick<Services, 'containers'>, container: LiveContainer): void {
   const limit = Date.now() - ENDED_KEPT_MS;
   for (const [id, exec] of container.execs) {
     const ended = exec.endedAtMs;
     if (ended === undefined) continue;
-    if (ended < limit || container.execs.size >= EXECS_PER_CONTAINER_LIMIT) container.execs.delete(id);
+    if (ended < limit || container.execs.size >= EXECS_PER_CONTAINER_LIMIT) services.containers.removeExec(container, id);
   }
 }
 
 /** Finds an exec in any container. Throws `notFound`. */
 export function findExec(services: Pick<Services, 'containers'>, id: string): { container: LiveContainer; exec: ExecInstance } {
-  for (const container of services.containers.all()) {
-    const exec = container.execs.get(id as Id);
-    if (exec !== undefined) return { container, exec };
-  }
+  const container = services.containers.ownerOfExec(id as Id);
+  const exec = container?.execs.get(id as Id);
+  if (container !== undefined && exec !== undefined) return { container, exec };
   throw new GantryError('notFound', `No such exec instance: ${id}`);
 }
 

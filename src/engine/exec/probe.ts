@@ -30,7 +30,7 @@ export async function runProbe(
 ): Promise<ProbeResult> {
   const collector = new OutputCollector();
   const exec = probeExec(services, container, command);
-  container.execs.set(exec.id, exec);
+  services.containers.addExec(container, exec);
   publishContainerEvent(services.events, container.record, `exec_create: ${command.join(' ')}`, { execID: exec.id });
   try {
     const attached = exec.streams.attach(collector, {
@@ -50,7 +50,7 @@ export async function runProbe(
   } catch (error) {
     return { exitCode: FAILED, output: errorMessage(error) };
   } finally {
-    container.execs.delete(exec.id);
+    services.containers.removeExec(container, exec.id);
   }
 }
 

@@ -9,6 +9,7 @@ import { GantryError } from '#types/errors.ts';
 import type { Id } from '#types/ids.ts';
 import { isId } from '#types/ids.ts';
 import type { ContainerRecord } from './container.ts';
+import type { ExecInstance } from './exec.ts';
 import { LiveContainer } from './live.ts';
 
 const MIGRATION: Migration = {
@@ -30,6 +31,8 @@ export class ContainerStore {
   readonly #database: Database;
   readonly #byId = new Map<Id, LiveContainer>();
   readonly #byName = new Map<string, Id>();
+  /** Exec ID → its container, so that an exec is found without looking through all of them. */
+  readonly #execOwners = new Map<Id, LiveContainer>();
 
   /** Opens the table and loads every record. */
   constructor(database: Database) {
@@ -112,6 +115,22 @@ export class ContainerStore {
     return live;
   }
 
+  /** Keeps an exec with its container. */
+  addExec(container: LiveContainer, exec: ExecInstance): void {
+    container.execs.set(exec.id, exec);
+    this.#execOwners.set(exec.id, container);
+  }
+
+  /** The container of an exec that is still kept. */
+  ownerOfExec(id: Id): LiveContainer | undefined {
+    return this.#execOwners.get(id);
+  }
+
+  removeExec(container: LiveContainer, id: Id): void {
+    container.execs.delete(id);
+    this.#execOwners.delete(id);
+  }
+
   /** Gives a container its new, already reserved name and frees the old one. */
   rename(container: LiveContainer, name: string): void {
     const old = container.record.name;
@@ -125,6 +144,7 @@ export class ContainerStore {
     this.#database.run('DELETE FROM containers WHERE id = ?', container.id);
     this.#byId.delete(container.id);
     this.#byName.delete(container.record.name);
+    for (const id of container.execs.keys()) this.#execOwners.delete(id);
   }
 
   #save(record: ContainerRecord): void {

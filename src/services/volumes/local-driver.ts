@@ -1,7 +1,7 @@
 /** The `local` volume driver: `<data root>/volumes/<name>/_data`, optionally with a file system mounted on it. */
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { MNT_DETACH, mount, tryUnmount } from '#system/kernel/mount.ts';
+import { MNT_DETACH, mount, readMounts, tryUnmount } from '#system/kernel/mount.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { VolumeDriver } from './contract.ts';
 
@@ -12,6 +12,7 @@ const OPTIONS: readonly string[] = ['type', 'o', 'device', 'size'];
 export interface OptionMounter {
   mount(source: string, target: string, type: string, options: string): void;
   unmount(target: string): void;
+  isMounted(target: string): boolean;
 }
 
 const kernelMounter: OptionMounter = {
@@ -23,6 +24,10 @@ const kernelMounter: OptionMounter = {
   },
   unmount(target) {
     tryUnmount(target, MNT_DETACH);
+  },
+  isMounted(target) {
+    const path = realpathSync(target);
+    return readMounts().some((entry) => entry.mountPoint === path);
   },
 };
 
@@ -86,7 +91,8 @@ export class LocalDriver implements VolumeDriver {
   async mount(name: string, holder: string): Promise<string> {
     const holders = this.#holders.get(name) ?? new Set<string>();
     const options = this.#optionsOf(name);
-    if (needsMount(options) && holders.size === 0) {
+    // Mounted without a holder: a daemon before this one did it, and the mount outlived it.
+    if (needsMount(options) && holders.size === 0 && !this.#mounter.isMounted(this.path(name))) {
       const { device = '', type = '', o = '' } = options;
       try {
         this.#mounter.mount(device, this.path(name), type, o);

@@ -72,16 +72,33 @@ test('a volume with options is mounted for its first holder and unmounted after 
   using directory = scratch();
   using database = new Database(':memory:');
   const calls: string[] = [];
-  const volumes = new StoredVolumes(database, directory.path, {
-    mount: (source, target, type, options) => calls.push(`mount ${source} ${target} ${type} ${options}`),
-    unmount: (target) => calls.push(`unmount ${target}`),
-  });
+  let isMounted = false;
+  const mounter = {
+    mount: (source: string, target: string, type: string, options: string) => {
+      isMounted = true;
+      calls.push(`mount ${source} ${target} ${type} ${options}`);
+    },
+    unmount: (target: string) => {
+      isMounted = false;
+      calls.push(`unmount ${target}`);
+    },
+    isMounted: () => isMounted,
+  };
+  const volumes = new StoredVolumes(database, directory.path, mounter);
   await volumes.create('ram', { options: { type: 'tmpfs', device: 'tmpfs', o: 'size=1m' } });
   const path = await volumes.mount('ram', 'c1');
   await volumes.mount('ram', 'c2');
   await volumes.unmount('ram', 'c1');
   await volumes.unmount('ram', 'c2');
   assert.deepEqual(calls, [`mount tmpfs ${path} tmpfs size=1m`, `unmount ${path}`]);
+
+  await volumes.mount('ram', 'c3');
+  calls.length = 0;
+  const next = new StoredVolumes(database, directory.path, mounter);
+  await next.mount('ram', 'c3');
+  assert.deepEqual(calls, [], 'what an earlier daemon mounted for a container that still runs is not mounted twice');
+  await next.unmount('ram', 'c3');
+  assert.deepEqual(calls, [`unmount ${path}`]);
 });
 
 test('image content is copied into an empty volume once, links staying links', async () => {
