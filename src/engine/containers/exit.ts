@@ -31,13 +31,19 @@ export interface Run {
   readonly process: OciProcess | undefined;
 }
 
+/** An end as the shim reported it, or made up because the shim is gone. */
+interface Exit extends ExitStatus {
+  readonly isLost: boolean;
+}
+
 /** Begins watching a started (or re-found) process. */
 export function supervise(services: Services, container: LiveContainer, run: Run): void {
   const { promise: settled, resolve } = Promise.withResolvers<void>();
   container.task = { shim: run.shim, log: run.log, settled, process: run.process };
   startHealthMonitor(services, container);
-  const lost = run.shim.closed.then((): ExitStatus => ({ exitStatus: UNKNOWN_EXIT_CODE, exitedAt: now() }));
-  Promise.race([run.exited.catch(() => lost), lost])
+  const lost = run.shim.closed.then((): Exit => ({ exitStatus: UNKNOWN_EXIT_CODE, exitedAt: now(), isLost: true }));
+  const exited = run.exited.then((exit): Exit => ({ ...exit, isLost: false }));
+  Promise.race([exited.catch(() => lost), lost])
     .then(async (exit) => {
       // The daemon is going away and leaves the container running: its connection ended, not the process.
       if (container.task?.shim !== run.shim) return;
@@ -59,11 +65,11 @@ export async function detachRun(container: LiveContainer): Promise<void> {
   await streams?.[Symbol.asyncDispose]();
 }
 
-async function handleExit(services: Services, container: LiveContainer, run: Run, exit: ExitStatus): Promise<void> {
+async function handleExit(services: Services, container: LiveContainer, run: Run, exit: Exit): Promise<void> {
   using _held = await container.lock.acquire();
   container.healthMonitor?.abort();
   container.healthMonitor = undefined;
-  await release(services, container, run);
+  const { taskEnd } = await release(services, container, run, exit);
   const state = container.state;
   const startedAt = isAlive(state) ? state.startedAt : ZERO_TIME;
   const finishedAt = parseTime(exit.exitedAt) === undefined ? now() : exit.exitedAt;
@@ -81,30 +87,39 @@ async function handleExit(services: Services, container: LiveContainer, run: Run
     execDuration: String(elapsedNs(startedAt, finishedAt) / 1_000_000_000n),
   });
   container.stopRequested = false;
-  if (decision.restart) {
-    container.notifyExit({ exitCode: exit.exitStatus, error: '' });
-    scheduleRestart(services, container, decision.delayMs);
-    return;
-  }
-  if (container.record.hostConfig.AutoRemove === true && !services.stopping.aborted) {
-    // `docker wait` for an exit learns of it before the removal; --rm waits for the removal itself.
-    container.notifyExit({ exitCode: exit.exitStatus, error: '' });
-    await removeHeld(services, container, { removeVolumes: true });
-    return;
-  }
   container.notifyExit({ exitCode: exit.exitStatus, error: '' });
+  try {
+    // `docker wait` for an exit has learnt of it before the removal; --rm waits for the removal itself.
+    const removes = container.record.hostConfig.AutoRemove === true && !services.stopping.aborted;
+    if (decision.restart) scheduleRestart(services, container, decision.delayMs);
+    else if (removes) await removeHeld(services, container, { removeVolumes: true });
+  } finally {
+    await taskEnd;
+  }
 }
 
-/** Frees what the run held; each part on its own, so that one failure does not keep the others. */
-async function release(services: Services, container: LiveContainer, run: Run): Promise<void> {
+/**
+ * Frees what the run held; each part on its own, so that one failure does not keep the others. The end of the
+ * task (one run of runc, most of the time) is returned: it goes on behind the answer, still under the lock.
+ */
+async function release(
+  services: Services,
+  container: LiveContainer,
+  run: Run,
+  exit: Exit,
+): Promise<{ taskEnd: Promise<void> }> {
   const { id, record } = container;
   const { paths } = services.settings;
   for (const exec of container.execs.values()) {
     if (exec.state.status === 'running') await exec.streams.finish();
   }
+  const taskEnd = endTask(services, container, run.shim).catch((error: unknown) =>
+    logFailure(services, id, 'task', error),
+  );
+  // A process whose shim died may live on until then.
+  if (exit.isLost) await taskEnd;
   const parts: [string, Promise<unknown>][] = [
     ['output', run.streams.finish()],
-    ['task', endTask(services, container, run.shim)],
     ['network', releaseNetwork(services, container)],
   ];
   for (const [part, work] of parts) await work.catch((error: unknown) => logFailure(services, id, part, error));
@@ -113,11 +128,15 @@ async function release(services: Services, container: LiveContainer, run: Run): 
   await services.snapshots
     .unmount(id, paths.rootfs(id))
     .catch((error: unknown) => logFailure(services, id, 'root file system', error));
-  try {
-    removeBundle(paths, id);
-  } catch (error) {
-    logFailure(services, id, 'bundle', error);
-  }
+  return {
+    taskEnd: taskEnd.then(() => {
+      try {
+        removeBundle(paths, id);
+      } catch (error) {
+        logFailure(services, id, 'bundle', error);
+      }
+    }),
+  };
 }
 
 async function endTask(services: Services, container: LiveContainer, shim: Shim): Promise<void> {

@@ -86,9 +86,7 @@ export class Api {
   /** GET /version without negotiating first: its answer carries the version, which saves a round trip. */
   async serverVersion(): Promise<Json> {
     if (this.#negotiated) return this.json('GET', '/version');
-    const response = await this.#send('GET', '/version', {});
-    if ((response.statusCode ?? 500) >= 400) throw await errorOf(response);
-    const answer = JSON.parse(await readAll(response)) as Json;
+    const answer = JSON.parse((await this.#getQuickly('/version')) ?? (await this.#getText('/version'))) as Json;
     const server = answer['ApiVersion'];
     if (typeof server === 'string' && compareVersions(server, this.version) < 0) this.version = server;
     this.#negotiated = true;
@@ -183,6 +181,23 @@ export class Api {
     if (options.stream !== undefined) options.stream.on('error', reject).pipe(request);
     else request.end(body);
     return promise;
+  }
+
+  async #getText(path: string): Promise<string> {
+    const response = await this.#send('GET', path, {});
+    if ((response.statusCode ?? 500) >= 400) throw await errorOf(response);
+    return readAll(response);
+  }
+
+  /** One short GET over a unix socket without loading node:http; undefined where that does not fit. */
+  async #getQuickly(path: string): Promise<string | undefined> {
+    if (!this.endpoint.host.startsWith('unix://')) return undefined;
+    const { getOnce } = await import('./get-once.ts');
+    try {
+      return await getOnce(this.endpoint.host.slice('unix://'.length), path, this.#headers());
+    } catch (error) {
+      throw this.#connectError(error as Error);
+    }
   }
 
   #connectError(error: Error & { code?: string }): Error {
