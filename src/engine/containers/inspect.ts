@@ -6,6 +6,7 @@ import type { LiveContainer } from '#services/containers/live.ts';
 import type { Endpoint } from '#services/networks/contract.ts';
 import { portMap } from '#services/networks/ports.ts';
 import type { ContainerInspectResponse, EndpointSettings } from '#wire/engine.ts';
+import { humanDuration } from '#types/human-duration.ts';
 import type { Services } from '../services.ts';
 import { logInfo } from './output.ts';
 
@@ -185,22 +186,4 @@ function statusText(container: LiveContainer, nowMs: number): string {
     default:
       return state satisfies never;
   }
-}
-
-/** go-units' HumanDuration. */
-export function humanDuration(ms: number): string {
-  const seconds = Math.trunc(ms / 1000);
-  if (seconds < 1) return 'Less than a second';
-  if (seconds === 1) return '1 second';
-  if (seconds < 60) return `${seconds} seconds`;
-  const minutes = Math.trunc(seconds / 60);
-  if (minutes === 1) return 'About a minute';
-  if (minutes < 60) return `${minutes} minutes`;
-  const hours = Math.trunc(seconds / 3600 + 0.5);
-  if (hours === 1) return 'About an hour';
-  if (hours < 48) return `${hours} hours`;
-  if (hours < 24 * 7 * 2) return `${Math.trunc(hours / 24)} days`;
-  if (hours < 24 * 30 * 2) return `${Math.trunc(hours / 24 / 7)} weeks`;
-  if (hours < 24 * 365 * 2) return `${Math.trunc(hours / 24 / 30)} months`;
-  return `${Math.trunc(seconds / 3600 / 24 / 365)} years`;
 }

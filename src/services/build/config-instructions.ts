@@ -4,6 +4,7 @@
  */
 import type { ImageRunConfig } from '#services/images/contract.ts';
 import { GantryError } from '#types/errors.ts';
+import { goDurationNs } from '#types/timestamp.ts';
 import {
   type DockerfileInstruction,
   parseError,
@@ -113,23 +114,9 @@ function exposedPorts(words: readonly string[]): Record<string, object> {
   return ports;
 }
 
-const DURATION_UNITS: Readonly<Record<string, number>> = {
-  ns: 1,
-  us: 1e3,
-  µs: 1e3,
-  ms: 1e6,
-  s: 1e9,
-  m: 60e9,
-  h: 3600e9,
-};
-
 function durationNs(text: string, flag: string): number {
-  if (text === '0') return 0;
-  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text))
-    throw new GantryError('invalid', `time: invalid duration "${text}"`);
-  let total = 0;
-  for (const [, amount, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g))
-    total += Number(amount) * (DURATION_UNITS[unit ?? ''] ?? 0);
+  const total = goDurationNs(text);
+  if (Number.isNaN(total) || total < 0) throw new GantryError('invalid', `time: invalid duration "${text}"`);
   if (total > 0 && total < 1e6) throw new GantryError('invalid', `Interval "${flag}" cannot be less than 1ms`);
   return total;
 }

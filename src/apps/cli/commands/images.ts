@@ -1,12 +1,13 @@
 /** `images`, `history`, `rmi`, `tag`. */
 
+import { humanDuration } from '#types/human-duration.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { ApiError, type Json } from '../connection/api.ts';
 import { goTime } from '../format/dates.ts';
 import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
 import { filtersOf, type Session, segment } from '../session.ts';
 import { StructView } from '../template/values.ts';
-import { humanDuration, humanSize } from '../text/go-text.ts';
+import { humanSize } from '../text/go-text.ts';
 import { splitReference } from './container-verbs.ts';
 
 interface ImageSummary {

@@ -1,11 +1,12 @@
 /** `ps`: containers as a table, JSON or a template. */
+import { humanDuration } from '#types/human-duration.ts';
 import type { Json } from '../connection/api.ts';
 import { goTime } from '../format/dates.ts';
 import { formatPorts, type PortSummary } from '../format/ports.ts';
 import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
 import { filtersOf, type Session } from '../session.ts';
 import { StructView } from '../template/values.ts';
-import { goQuote, humanDuration, humanSize } from '../text/go-text.ts';
+import { goQuote, humanSize } from '../text/go-text.ts';
 
 interface Mount {
   readonly Name?: string;

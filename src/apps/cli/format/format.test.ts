@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { humanDuration } from '#types/human-duration.ts';
 import { ignoreRules } from '../archive/pack.ts';
 import { DetachScanner, parseDetachKeys } from '../terminal/streams.ts';
-import { bytesSize, formatGoDuration, humanDuration, humanSize, parseGoDuration } from '../text/go-text.ts';
+import { bytesSize, formatGoDuration, humanSize, parseGoDuration } from '../text/go-text.ts';
 import { formatPorts } from './ports.ts';
 
 test('sizes and durations read like docker/go-units', () => {
