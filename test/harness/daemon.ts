@@ -25,6 +25,8 @@ export interface DaemonOptions {
   readonly bridge?: boolean;
   /** Load the busybox image (default true). */
   readonly busybox?: boolean;
+  /** The daemon's launcher; this tree's by default. */
+  readonly program?: string;
 }
 
 /** A daemon under test, and the clients that talk to it. */
@@ -90,7 +92,10 @@ export class TestDaemon implements AsyncDisposable {
     if (this.foreign) return;
     if (this.#options.bridge !== false) await this.#makeBridge();
     const log = openSync(join(this.directory, 'log'), 'a');
-    const child = spawn(join(ROOT, 'bin/gantryd'), this.#flags(), { stdio: ['ignore', log, log], cwd: this.directory });
+    const child = spawn(this.#options.program ?? join(ROOT, 'bin/gantryd'), this.#flags(), {
+      stdio: ['ignore', log, log],
+      cwd: this.directory,
+    });
     closeSync(log);
     this.#child = child;
     let ended = false;
@@ -253,6 +258,8 @@ export class TestDaemon implements AsyncDisposable {
     if (this.#released) return;
     this.#released = true;
     try {
+      // Only a running daemon can take its containers away.
+      if (this.#child !== undefined && this.#child.signalCode !== null) await this.start().catch(() => undefined);
       if (this.foreign || this.#child?.exitCode === null) {
         const ids = (
           await this.docker(['ps', '-aq', ...(this.foreign ? ['--filter', `name=^/${this.bridge}-`] : [])])

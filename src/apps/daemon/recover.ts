@@ -2,16 +2,16 @@
  * What a starting daemon finds from the one before it: running containers are taken over again, ended ones
  * get their exit, half-done things are finished or undone, and restart policies apply.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { removeBundle } from '#engine/containers/bundle.ts';
 import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
 import { cleanUpLostRun } from '#engine/containers/lost-run.ts';
 import { openLog, streamsOf } from '#engine/containers/output.ts';
-import { holdVolumes } from '#engine/containers/volume-mounts.ts';
 import { removeHeld } from '#engine/containers/remove.ts';
 import { scheduleRestart, startsWithDaemon } from '#engine/containers/restart-policy.ts';
 import { startHeld } from '#engine/containers/start.ts';
+import { holdVolumes } from '#engine/containers/volume-mounts.ts';
 import type { Services } from '#engine/services.ts';
 import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
@@ -34,6 +34,7 @@ export async function recover(services: Services): Promise<void> {
     if (shim !== undefined) shims.set(container.id, shim);
   }
   await removeOrphanBundles(services, shims);
+  removeOrphanDirectories(services);
   await services.networks.recover(new Set(shims.keys()));
   await services.snapshots.recover(new Set(containers.map((container) => container.id)));
   for (const container of containers) {
@@ -143,6 +144,16 @@ async function removeOrphanBundles(services: Services, alive: ReadonlyMap<Id, Sh
     await cleanUpLostRun(services, id);
     await services.snapshots.unmount(id, paths.rootfs(id)).catch(() => undefined);
     dropBundle(services, id);
+  }
+}
+
+/** Files of containers that were being created, or whose record went first, when the daemon died. */
+function removeOrphanDirectories(services: Services): void {
+  const parent = join(services.settings.paths.dataRoot, 'containers');
+  for (const id of readdirSync(parent)) {
+    if (isId(id) && services.containers.get(id) === undefined) {
+      rmSync(services.settings.paths.container(id), { recursive: true, force: true });
+    }
   }
 }
 

@@ -2,7 +2,7 @@
  * What follows a process's end: drain its output, release what the run held, record the exit, and either
  * restart, remove or rest. One supervisor a run; it owns the run until `settled` resolves.
  */
-import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
+import { type ContainerRecord, isAlive, ZERO_TIME } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { LogWriter } from '#services/logs/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
@@ -76,7 +76,7 @@ async function handleExit(services: Services, container: LiveContainer, run: Run
   const decision = decideRestart(services, container, exit.exitStatus, elapsedNs(startedAt, finishedAt));
   const ended = { exitCode: exit.exitStatus, error: '', oomKilled: container.oomKilled, startedAt, finishedAt };
   container.task = undefined;
-  container.update({
+  recordEnd(services, container, {
     sandbox: undefined,
     shimAddress: '',
     restartCount: decision.restart ? container.record.restartCount + 1 : container.record.restartCount,

@@ -6,9 +6,9 @@
  */
 import type { LogWriter } from '#services/logs/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
-import type { OciProcess } from '#types/oci.ts';
 import type { Shim } from '#system/runtime/contract.ts';
 import type { Id } from '#types/ids.ts';
+import type { OciProcess } from '#types/oci.ts';
 import type { ContainerRecord, ContainerState } from './container.ts';
 import type { ExecInstance } from './exec.ts';
 import { Lock } from './lock.ts';
@@ -84,6 +84,11 @@ export class LiveContainer {
     const next = { ...this.#record, ...changes };
     this.#save(next);
     this.#record = next;
+  }
+
+  /** Changes the record without saving it: for what has happened whether or not the disk can take it. */
+  updateUnsaved(changes: Partial<ContainerRecord>): void {
+    this.#record = { ...this.#record, ...changes };
   }
 
   /** Wakes those who wait for an exit. */

@@ -21,6 +21,8 @@ import { WarmShims } from './warm.ts';
 const MAX_START_OUTPUT_BYTES = 64 * 1024;
 /** containerd allows 5 s to reach a shim; a loaded machine may need most of it to start one. */
 const START_TIMEOUT_MS = 30_000;
+/** A leftover that does not answer hangs, for ever, on a log that its daemon no longer reads. */
+const WARM_CONNECT_TIMEOUT_MS = 3_000;
 
 export interface ShimLauncherOptions {
   /** Directory of this daemon for its event socket and warm shims, e.g. `/run/gantry/shim`; must exist. */
@@ -123,7 +125,8 @@ class ContainerdShimLauncher implements ShimLauncher {
     };
     this.#warm = new WarmShims(join(options.directory, 'warm'), {
       launch: (warm) => this.#launch(warm),
-      connect: (address) => connectShim(parseShimAddress(address), options.namespace),
+      connect: (address) =>
+        connectShim(parseShimAddress(address), options.namespace, AbortSignal.timeout(WARM_CONNECT_TIMEOUT_MS)),
       namespace: options.namespace,
     });
   }
@@ -144,7 +147,7 @@ class ContainerdShimLauncher implements ShimLauncher {
   }
 
   async cleanup(options: ShimStartOptions): Promise<void> {
-    killStrayShims(options.bundle);
+    killStrayShims(options.bundle, 'all');
     await this.#run(options, ['-bundle', options.bundle, 'delete'], AbortSignal.timeout(START_TIMEOUT_MS));
     await removeDeadSocket(options.bundle);
   }

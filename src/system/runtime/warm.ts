@@ -116,8 +116,8 @@ export class WarmShims implements AsyncDisposable {
       await shim[Symbol.asyncDispose]();
       if (isEnding) await removeWhenGone(bundle, shim.pid);
     } catch {
-      // Its start may have been cut off before it had an address.
-      killStrayShims(bundle);
+      // Its start may have been cut off before it could answer, or even had an address.
+      killStrayShims(bundle, 'idle');
       await removeDeadSocket(bundle);
       rmSync(bundle, { recursive: true, force: true });
     }

@@ -3,8 +3,8 @@
 import { ExitError } from '../args/usage-error.ts';
 import { ApiError, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
-import { CLI_VERSION } from '../version.ts';
 import { bytesSize } from '../text/go-text.ts';
+import { CLI_VERSION } from '../version.ts';
 
 type Lines = string[];
 
