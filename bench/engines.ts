@@ -37,9 +37,9 @@ function processesWith(mark: string, program: RegExp): number[] {
   });
 }
 
-/** Our daemon. */
-export async function startGantry(): Promise<Engine> {
-  const daemon = await startDaemon();
+/** Our daemon, of the release under `release`. */
+export async function startGantry(release: string): Promise<Engine> {
+  const daemon = await startDaemon({ program: join(release, 'bin/gantryd') });
   return {
     name: 'gantry',
     environment: { DOCKER_HOST: daemon.host, DOCKER_CONFIG: join(daemon.directory, 'docker-config') },

@@ -1,27 +1,51 @@
-/** Bundles the CLI and the daemon into dist/ with code splitting, so that each command stays lazily loaded. */
+/**
+ * Bundles the CLI and the daemon into `<target>/dist` (default: this tree). The CLI is one CommonJS file, which
+ * Node loads faster than modules; parts of it still run only when a command needs them. The daemon is split, so
+ * that what is rarely used is loaded late.
+ *
+ * A bundle is never used from a tree that has `src/` (see bin/), so it cannot hide newer sources.
+ */
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { type BuildOptions, build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const entries: Record<string, string> = {
-  gantry: `${root}src/apps/cli/main.ts`,
-  gantryd: `${root}src/apps/daemon/main.ts`,
-  // Worker threads start from a file of their own.
-  'view-worker': `${root}src/services/archive/view-worker.ts`,
-};
 
-await build({
-  entryPoints: entries,
-  outdir: `${root}dist`,
-  outExtension: { '.js': '.mjs' },
-  chunkNames: 'chunks/[name]-[hash]',
+const COMMON: BuildOptions = {
   bundle: true,
-  splitting: true,
-  format: 'esm',
   platform: 'node',
   target: 'node26',
   external: ['koffi'],
   minifySyntax: true,
   minifyWhitespace: true,
   logLevel: 'warning',
-});
+};
+
+/** Writes `dist/` under `target`. */
+export async function bundle(target: string): Promise<void> {
+  await build({
+    ...COMMON,
+    entryPoints: { gantry: `${root}src/apps/cli/main.ts` },
+    outdir: resolve(target, 'dist'),
+    outExtension: { '.js': '.cjs' },
+    format: 'cjs',
+    // CommonJS has no import.meta.
+    define: { 'import.meta.url': '__bundleUrl' },
+    banner: { js: 'const __bundleUrl=require("node:url").pathToFileURL(__filename).href;' },
+  });
+  await build({
+    ...COMMON,
+    entryPoints: {
+      gantryd: `${root}src/apps/daemon/main.ts`,
+      // Worker threads start from a file of their own.
+      'view-worker': `${root}src/services/archive/view-worker.ts`,
+    },
+    outdir: resolve(target, 'dist'),
+    outExtension: { '.js': '.mjs' },
+    chunkNames: 'chunks/[name]-[hash]',
+    splitting: true,
+    format: 'esm',
+  });
+}
+
+if (import.meta.main) await bundle(process.argv[2] ?? root);

@@ -124,4 +124,7 @@ process.stdout.on('error', (error: Error & { code?: string }) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
 });
-process.exitCode = await main(process.argv.slice(2));
+// Not awaited here: the bundle is CommonJS, where a module cannot wait.
+void main(process.argv.slice(2)).then((code) => {
+  process.exitCode = code;
+});
