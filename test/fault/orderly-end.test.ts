@@ -45,7 +45,15 @@ test('SIGHUP takes up debug and labels and tells of it', options, async () => {
   writeFileSync(file, JSON.stringify({ debug: true, labels: ['colour=green'] }));
   process.kill(daemon.pid, 'SIGHUP');
   await eventually(async () => (await daemon.ok('info', '-f', '{{.Debug}} {{.Labels}}')) === 'true [colour=green]');
-  const events = await daemon.ok('events', '--since', String(since), '--until', '0s', '--filter', 'type=daemon');
+  const events = await daemon.ok(
+    'events',
+    '--since',
+    String(since),
+    '--until',
+    String(since + 3),
+    '--filter',
+    'type=daemon',
+  );
   assert.match(events, /daemon reload .*debug=true.*labels=\["colour=green"\]/);
   writeFileSync(file, '{ broken');
   process.kill(daemon.pid, 'SIGHUP');

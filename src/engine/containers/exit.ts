@@ -98,6 +98,16 @@ async function handleExit(services: Services, container: LiveContainer, run: Run
   }
 }
 
+/** The process has ended even when the disk is too full to say so; the next start then finds it lost. */
+function recordEnd(services: Services, container: LiveContainer, changes: Partial<ContainerRecord>): void {
+  try {
+    container.update(changes);
+  } catch (error) {
+    logFailure(services, container.id, 'record', error);
+    container.updateUnsaved(changes);
+  }
+}
+
 /**
  * Frees what the run held; each part on its own, so that one failure does not keep the others. The end of the
  * task (one run of runc, most of the time) is returned: it goes on behind the answer, still under the lock.
