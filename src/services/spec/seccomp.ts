@@ -50,7 +50,10 @@ const NATIVE: Readonly<Record<string, string>> = {
   loong64: 'SCMP_ARCH_LOONGARCH64',
 };
 
-/** The built-in profile for a target. */
+/**
+ * The built-in profile for a target. Its rules are a set; the file lists calls by falling number, because
+ * libseccomp inserts each into a list sorted by number, where the next lower one has the shortest way.
+ */
 export function defaultSeccomp(target: SeccompTarget): OciSeccomp | undefined {
   return convert(defaultProfile as Profile, target);
 }
