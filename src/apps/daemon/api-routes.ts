@@ -2,8 +2,8 @@
 import { buildContainers } from '#engine/build/run-container.ts';
 import { withCommittedContainer } from '#engine/containers/commit.ts';
 import { imageUses } from '#engine/containers/image-uses.ts';
-import type { InfoSources } from '#engine/system/info.ts';
 import type { Services } from '#engine/services.ts';
+import type { InfoSources } from '#engine/system/info.ts';
 import { tarCodec } from '#services/images/tar-codec.ts';
 import { notBuilt } from './http/not-built.ts';
 import type { Route } from './http/route.ts';
@@ -14,6 +14,7 @@ import { containerRoutes } from './routes/containers.ts';
 import { execRoutes } from './routes/exec.ts';
 import { commitRoutes, imageRoutes } from './routes/images.ts';
 import { systemRoutes } from './routes/system.ts';
+import { volumeRoutes } from './routes/volumes.ts';
 
 /** Classic builder; BuildKit would be 2. */
 const BUILDER_VERSION = '1';
@@ -34,6 +35,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
       withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
     }),
     ...buildRoutes({ images, tar: tarCodec, emit, createContainer: buildContainers(services) }),
+    ...volumeRoutes(services),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
   ];
   return [...routes, ...notBuilt(routes)];

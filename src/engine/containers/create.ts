@@ -69,6 +69,7 @@ export async function createContainer(
     restartCount: 0,
     hasBeenManuallyStopped: false,
     hasBeenStartedBefore: false,
+    ...(checked.readOnlyNonRecursive ? { nonRecursiveReadOnly: true } : {}),
     shimAddress: '',
     sandbox: undefined,
   };

@@ -15,6 +15,7 @@ import type { ExecConfig, Mount } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
 import { initBinary } from './init-binary.ts';
 import { shmPath } from './bundle.ts';
+import { tmpfsData } from './create/mount-specs.ts';
 import type { ContainerNetwork } from './sandbox.ts';
 
 /** The spec of a run, and the runtime's own options. */
@@ -122,7 +123,8 @@ function userMounts(record: ContainerRecord, volumes: ReadonlyMap<string, string
   const mounts = record.mounts
     .filter((point) => point.Type === 'bind' || point.Type === 'volume')
     .map((point): ContainerMount => {
-      const options = bindOptions(specified.get(point.Destination ?? ''));
+      const nonRecursiveReadOnly = point.Type === 'bind' && record.nonRecursiveReadOnly === true;
+      const options = bindOptions(specified.get(point.Destination ?? ''), nonRecursiveReadOnly);
       return {
         source: point.Type === 'volume' ? (volumes.get(point.Name ?? '') ?? point.Source ?? '') : (point.Source ?? ''),
         destination: point.Destination ?? '',
@@ -134,11 +136,11 @@ function userMounts(record: ContainerRecord, volumes: ReadonlyMap<string, string
   return [...mounts, ...tmpfsMounts(record)];
 }
 
-function bindOptions(wanted: Mount | undefined): Partial<ContainerMount> {
+function bindOptions(wanted: Mount | undefined, nonRecursiveReadOnly: boolean): Partial<ContainerMount> {
   const options = wanted?.BindOptions;
   return {
     nonRecursive: options?.NonRecursive === true,
-    readOnlyNonRecursive: options?.ReadOnlyNonRecursive === true,
+    readOnlyNonRecursive: nonRecursiveReadOnly || options?.ReadOnlyNonRecursive === true,
     readOnlyForceRecursive: options?.ReadOnlyForceRecursive === true,
   };
 }
@@ -153,16 +155,6 @@ function tmpfsMounts(record: ContainerRecord): ContainerMount[] {
 
 function tmpfs(destination: string, tmpfsOptions: string): ContainerMount {
   return { source: 'tmpfs', destination, writable: true, propagation: '', tmpfsOptions };
-}
-
-function tmpfsData(wanted: Mount): string {
-  const options = wanted.TmpfsOptions;
-  const parts: string[] = [];
-  if (wanted.ReadOnly === true) parts.push('ro');
-  if (options?.Mode) parts.push(`mode=${options.Mode.toString(8)}`);
-  if (options?.SizeBytes) parts.push(`size=${options.SizeBytes}`);
-  for (const [key, value] of options?.Options ?? []) parts.push(value === undefined ? (key ?? '') : `${key}=${value}`);
-  return parts.join(',');
 }
 
 /** The namespace of another container for `container:` modes; undefined otherwise. */

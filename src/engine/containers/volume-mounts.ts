@@ -1,4 +1,5 @@
 /** Volumes of a run: mounted before the process starts, released after it ended, each with docker's event. */
+import { existsSync, mkdirSync } from 'node:fs';
 import type { ContainerRecord } from '#services/containers/container.ts';
 import { wrapError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
@@ -10,6 +11,7 @@ export async function mountVolumes(
 ): Promise<{ readonly paths: ReadonlyMap<string, string> } & AsyncDisposable> {
   await using undo = new AsyncDisposableStack();
   const paths = new Map<string, string>();
+  makeBindSources(record);
   for (const mount of record.mounts) {
     if (mount.Type !== 'volume' || !mount.Name) continue;
     const name = mount.Name;
@@ -29,6 +31,23 @@ export async function mountVolumes(
   }
   const kept = undo.move();
   return { paths, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/** Makes missing sources of `-v` binds, and of `--mount` ones that ask for it. */
+export function makeBindSources(record: ContainerRecord): void {
+  const strict = new Set(
+    (record.hostConfig.Mounts ?? [])
+      .filter((wanted) => wanted.Type === 'bind' && wanted.BindOptions?.CreateMountpoint !== true)
+      .map((wanted) => wanted.Target),
+  );
+  for (const { Type, Source, Destination } of record.mounts) {
+    if (Type !== 'bind' || !Source || strict.has(Destination) || existsSync(Source)) continue;
+    try {
+      mkdirSync(Source, { recursive: true, mode: 0o755 });
+    } catch (error) {
+      throw wrapError(`error while creating mount source path '${Source}'`, error);
+    }
+  }
 }
 
 /** Takes the volumes of a run that outlived the daemon; they are mounted already, so nothing is told. */

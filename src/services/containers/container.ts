@@ -86,6 +86,8 @@ export interface ContainerRecord {
   readonly restartCount: number;
   readonly hasBeenManuallyStopped: boolean;
   readonly hasBeenStartedBefore: boolean;
+  /** Created by a client below API 1.44: its read-only binds leave submounts writable. */
+  readonly nonRecursiveReadOnly?: boolean;
   /** Shim address while a task exists, else empty. */
   readonly shimAddress: string;
   readonly sandbox: SandboxRecord | undefined;
