@@ -1,6 +1,6 @@
 /** The only place that builds objects: opens every service of a daemon, in an order that is undone backwards. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { InfoSources } from '#engine/system/info.ts';
 import type { Services } from '#engine/services.ts';
@@ -112,7 +112,11 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
 function makeDirectories(paths: Paths): void {
   mkdirSync(paths.dataRoot, { recursive: true, mode: 0o710 });
   mkdirSync(join(paths.dataRoot, 'containers'), { recursive: true, mode: 0o710 });
-  mkdirSync(paths.execRoot, { recursive: true, mode: 0o711 });
+  mkdirSync(paths.execRoot, { recursive: true, mode: 0o700 });
+  // Roots that were there before too: a host user who could reach a container's root file system could run the
+  // set-user-ID programs that the container's root put there, and the mount table tells him the path.
+  chmodSync(paths.dataRoot, 0o710);
+  chmodSync(paths.execRoot, 0o700);
   for (const name of ['containers', 'netns', 'runtime', 'shim']) {
     mkdirSync(join(paths.execRoot, name), { recursive: true, mode: 0o711 });
   }

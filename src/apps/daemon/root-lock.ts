@@ -14,7 +14,7 @@ export function lockRoots(roots: { readonly dataRoot: string; readonly execRoot:
   using undo = new DisposableStack();
   for (const [option, directory, mode] of [
     ['data-root', roots.dataRoot, 0o710],
-    ['exec-root', roots.execRoot, 0o711],
+    ['exec-root', roots.execRoot, 0o700],
   ] as const) {
     mkdirSync(directory, { recursive: true, mode });
     const lock = tryLock(join(directory, LOCK_FILE));

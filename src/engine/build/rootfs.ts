@@ -5,7 +5,7 @@
  * inside the root, never on the host.
  */
 import { createReadStream } from 'node:fs';
-import { lstat, mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createHash, randomUUID } from 'node:crypto';
@@ -32,9 +32,14 @@ export class RootView implements AsyncDisposable {
   /** Mounts a stack of layers (undefined: an empty tree). */
   static async open(snapshots: Snapshotter, top: Digest | undefined): Promise<RootView> {
     const key = `build-view-${randomUUID()}`;
-    const target = await mkdtemp(join(tmpdir(), 'gantry-build-'));
+    // The mount lies below the private directory: on it, the image's own root would decide who may enter.
+    const holder = await mkdtemp(join(tmpdir(), 'gantry-build-'));
     await using undo = new AsyncDisposableStack();
-    undo.defer(() => rm(target, { recursive: true, force: true }));
+    undo.defer(() => rmdir(holder));
+    const target = join(holder, 'root');
+    await mkdir(target, { mode: 0o700 });
+    // Never a recursive removal: a mount that is still there would lose its files.
+    undo.defer(() => rmdir(target));
     await snapshots.prepare(key, top);
     undo.defer(() => snapshots.remove(key));
     await snapshots.mount(key, target);

@@ -4,6 +4,7 @@ import { isAlive, labelsOf } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { listedPorts, parseNatPort } from '#services/networks/ports.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
+import { LinearRegExp } from '#types/linear-regexp.ts';
 import type { ContainerSummary } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
 import { attachedNetworks, describeState, sizes } from './inspect.ts';
@@ -92,7 +93,7 @@ function compileFilters(services: Services, options: ListOptions): Test[] {
 function patternMatches(text: string, pattern: string): boolean {
   if (text === pattern) return true;
   try {
-    return new RegExp(pattern).test(text);
+    return new LinearRegExp(pattern).test(text);
   } catch {
     return false;
   }
@@ -102,7 +103,7 @@ function patternMatches(text: string, pattern: string): boolean {
 export function matchesLabels(labels: Readonly<Record<string, string>>, wanted: readonly string[]): boolean {
   return wanted.every((label) => {
     const equals = label.indexOf('=');
-    return equals < 0 ? label in labels : labels[label.slice(0, equals)] === label.slice(equals + 1);
+    return equals < 0 ? Object.hasOwn(labels, label) : labels[label.slice(0, equals)] === label.slice(equals + 1);
   });
 }
 

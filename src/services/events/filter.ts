@@ -60,7 +60,7 @@ function sameObject(event: EngineEvent, wanted: string): boolean {
 function matchesLabels(event: EngineEvent, labels: readonly string[] | undefined): boolean {
   return (labels ?? []).every((label) => {
     const equals = label.indexOf('=');
-    if (equals < 0) return label in event.Actor.Attributes;
+    if (equals < 0) return Object.hasOwn(event.Actor.Attributes, label);
     return event.Actor.Attributes[label.slice(0, equals)] === label.slice(equals + 1);
   });
 }

@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { GantryError } from '#types/errors.ts';
 import { shortId } from '#types/ids.ts';
+import { LinearRegExp } from '#types/linear-regexp.ts';
 import type { LogInfo } from './contract.ts';
 
 /** Attributes by name, in order of name. */
@@ -31,12 +32,7 @@ function choose(
     if (value !== undefined) into[name] = value;
   }
   if (pattern === undefined || pattern === '') return;
-  let expression: RegExp;
-  try {
-    expression = new RegExp(pattern);
-  } catch (error) {
-    throw new GantryError('invalid', `error parsing regexp: \`${pattern}\``, { cause: error });
-  }
+  const expression = new LinearRegExp(pattern);
   for (const [name, value] of Object.entries(from)) if (expression.test(name)) into[name] = value;
 }
 
