@@ -1,6 +1,6 @@
 /** Removes containers (`docker rm`, `--rm`, `container prune`). */
 import { rmSync } from 'node:fs';
-import { isAlive } from '#services/containers/container.ts';
+import { type ContainerState, isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
 import { SIGKILL } from '#types/signal.ts';
@@ -99,12 +99,12 @@ export async function removeHeld(
 ): Promise<void> {
   const { id, state } = container;
   const exitCode = isAlive(state) ? 0 : state.exitCode;
-  if (!isAlive(state)) container.update({ state: { ...state, status: 'removing' } });
+  if (!isAlive(state)) noteState(container, { ...state, status: 'removing' });
   try {
     await services.snapshots.remove(id);
     rmSync(services.settings.paths.container(id), { recursive: true, force: true });
   } catch (error) {
-    if (!isAlive(state)) container.update({ state: { ...state, status: 'dead', error: errorMessage(error) } });
+    if (!isAlive(state)) noteState(container, { ...state, status: 'dead', error: errorMessage(error) });
     container.notifyRemoved({ exitCode, error: errorMessage(error) });
     throw wrapError(`unable to remove filesystem for ${id}`, error);
   }
@@ -113,6 +113,15 @@ export async function removeHeld(
   await container.streams?.[Symbol.asyncDispose]();
   publishContainerEvent(services.events, container.record, 'destroy');
   container.notifyRemoved({ exitCode, error: '' });
+}
+
+/** Removing is what makes room on a full disk, so it goes on without a saved state. */
+function noteState(container: LiveContainer, state: ContainerState): void {
+  try {
+    container.update({ state });
+  } catch {
+    container.updateUnsaved({ state });
+  }
 }
 
 /** Drops the container's hold on its volumes; anonymous ones that nobody else uses go with it when asked. */
