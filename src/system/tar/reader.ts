@@ -56,13 +56,17 @@ class Content {
     }
   }
 
-  async finish(): Promise<void> {
-    const rest = this.left + this.padding;
+  /** Passes over the rest; false when the stream ended within the padding. */
+  async finish(): Promise<boolean> {
+    const { left, padding } = this;
     this.left = 0;
     this.padding = 0;
-    if (rest === 0) return;
-    if (this.#source.has(rest)) this.#source.takeNow(rest);
-    else await this.#source.skip(rest);
+    if (this.#source.has(left + padding)) {
+      this.#source.takeNow(left + padding);
+      return true;
+    }
+    if (left > 0) await this.#source.skip(left);
+    return this.#source.skipPadding(padding);
   }
 }
 
@@ -208,7 +212,8 @@ export async function* readTar(input: AsyncIterable<Buffer>): AsyncGenerator<Tar
         const entry = makeTarEntry(header, type, xattrs, map.sizeBytes);
         yield { entry, content: expand(map, content), sparse: { fragments: map.fragments, data: content } };
       }
-      await content.finish();
+      // Compat: an archive may stop right after its last file, as the docker CLI's `build -f -` writes it.
+      if (!(await content.finish())) break;
     }
     await source.drain();
   } finally {

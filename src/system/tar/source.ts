@@ -62,6 +62,15 @@ export class ByteSource {
     while (rest > 0) rest -= (await this.some(rest)).length;
   }
 
+  /** Passes over padding; false when the stream ended in it. */
+  async skipPadding(length: number): Promise<boolean> {
+    for (let rest = length; rest > 0; ) {
+      if (!(await this.#more())) return false;
+      rest -= this.takeNow(Math.min(rest, this.#chunk.length - this.#at)).length;
+    }
+    return true;
+  }
+
   /** Reads to the end, keeping nothing, so that digests over the whole stream are right. */
   async drain(): Promise<void> {
     while (await this.#more()) this.#at = this.#chunk.length;

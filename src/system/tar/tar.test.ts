@@ -197,6 +197,13 @@ test('truncated and corrupt archives are refused wherever they break', async () 
   await assert.rejects(readAll(split(Buffer.concat([huge.subarray(0, 512), Buffer.alloc(100, 7)]), 512)));
 });
 
+test('an archive that stops within the padding of its last file is whole', async () => {
+  const archive = await write([{ entry: entryOf({ path: 'a', sizeBytes: 28 }), content: Buffer.alloc(28, 1) }]);
+  await readAll(split(archive.subarray(0, 512 + 28), 512));
+  await readAll(split(archive.subarray(0, 512 + 100), 512));
+  await assert.rejects(readAll(split(archive.subarray(0, 512 + 27), 512)), /EOF/);
+});
+
 test('extended headers are bounded', async () => {
   const value = Buffer.alloc(1 << 20, 97);
   const archive = await write([

@@ -37,6 +37,18 @@ export function checkForJson(request: IncomingMessage): void {
   }
 }
 
+/**
+ * The bytes of a streamed body. A reader that stops early does not destroy the request, because its socket still has
+ * to carry the answer; what was not read is thrown away.
+ */
+export async function* bodyBytes(request: IncomingMessage): AsyncGenerator<Buffer> {
+  try {
+    yield* request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
+  } finally {
+    request.resume();
+  }
+}
+
 /** How much of a too large body is still read, so that the client gets to see the answer. */
 const MAX_DISCARDED_BYTES = 4 * MAX_JSON_BODY_BYTES;
 

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { GantryError } from '#types/errors.ts';
 import { OPERATIONS } from '#wire/engine-schema.ts';
 import { listen } from '../listeners.ts';
+import { bodyBytes } from './body.ts';
 import { notBuilt } from './not-built.ts';
 import type { Route, RouteContext } from './route.ts';
 import { ApiServer } from './server.ts';
@@ -48,6 +49,7 @@ const ROUTES: Route[] = [
   { method: 'POST', path: '/containers/{id}/attach', handler: echoHijack },
   { method: 'POST', path: '/exec/{id}/start', handler: echoExec },
   { method: 'GET', path: '/containers/{id}/attach/ws', handler: echoWebSocket },
+  { method: 'POST', path: '/stream', handler: refuseStream },
   { method: 'GET', path: '/lines', handler: sendLines },
   { method: 'GET', path: '/wait', handler: waitForAbort },
   { method: 'GET', path: '/bytes', handler: (context) => context.bytes('application/x-tar', source(context)) },
@@ -55,6 +57,10 @@ const ROUTES: Route[] = [
   { method: 'GET', path: '/filtered', handler: (context) => context.json([...context.query.filters(['label'])]) },
   { method: 'GET', path: '/newer', since: 44, handler: (context) => context.empty(204) },
 ];
+
+async function refuseStream(context: RouteContext): Promise<void> {
+  for await (const _ of bodyBytes(context.request)) throw new GantryError('invalid', 'not an archive');
+}
 
 async function echoHijack(context: RouteContext): Promise<void> {
   if (context.params['id'] === 'missing') throw new GantryError('notFound', 'No such container: missing');
@@ -280,6 +286,12 @@ test('bodies are judged by content type, size and grammar', async (context) => {
   assert.deepEqual(await message('{'), [400, 'invalid JSON: unexpected EOF']);
   assert.deepEqual(await message('{}{}'), [400, 'unexpected content after JSON']);
   assert.equal((await message(`"${'x'.repeat(17 * 1024 * 1024)}"`))[0], 400);
+});
+
+test('a streamed body that is refused before its end still gets an answer', async (context) => {
+  const fixture = await serve(context);
+  const answer = await post(fixture, '/stream', 'x'.repeat(200_000), 'application/x-tar');
+  assert.deepEqual([answer.status, answer.body], [400, '{"message":"not an archive"}\n']);
 });
 
 test('query parameters are read as Go reads them', async (context) => {

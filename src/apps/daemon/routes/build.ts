@@ -1,10 +1,11 @@
 /** `POST /build` with the classic builder; BuildKit (`version=2`) answers 501 by name. */
-import { type BuildContext, buildImage, type BuildOptions } from '#engine/build/build.ts';
+import { type BuildContext, type BuildOptions, buildImage } from '#engine/build/build.ts';
 import { applyIgnore, cleanRelative, type EntryTree, readContext, readText } from '#engine/build/context.ts';
 import { makeReference } from '#engine/images/tag.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { parsePlatform } from '#types/platform.ts';
 import { parseReference, type Reference, withDefaultTag } from '#types/reference.ts';
+import { bodyBytes } from '../http/body.ts';
 import type { Handler, Query, Route } from '../http/route.ts';
 import { streaming } from './images.ts';
 
@@ -90,11 +91,16 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
     if (version === '2')
       throw new GantryError('notImplemented', 'BuildKit is not implemented yet; build with DOCKER_BUILDKIT=0');
     if (version !== '' && version !== '1') throw new GantryError('invalid', `invalid version "${version}"`);
+    const isolation = query.text('isolation');
+    if (isolation !== '' && isolation.toLowerCase() !== 'default')
+      throw new GantryError('invalid', `unsupported isolation: "${isolation}"`);
     if (query.flag('squash')) throw new GantryError('invalid', 'squash is only supported with experimental mode');
     for (const name of ['remote', 'outputs']) {
       if (query.text(name) !== '')
         throw new GantryError('notImplemented', `ImageBuild with ${name} is not implemented yet`);
     }
+    if (json<string[]>(query, 'cachefrom', []).length > 0)
+      throw new GantryError('notImplemented', 'ImageBuild with cachefrom is not implemented yet');
     if (query.flag('pull')) throw new GantryError('notImplemented', 'ImageBuild with pull is not implemented yet');
     const platform = query.text('platform') === '' ? undefined : parsePlatform(query.text('platform'));
     const options = {
@@ -114,7 +120,7 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
       using lease = images.content.lease();
       try {
         const tree = await readContext(
-          context.request as AsyncIterable<Buffer>,
+          bodyBytes(context.request),
           { content: images.content, tar, lease },
           context.signal,
         );

@@ -3,6 +3,7 @@ import { archiveStat, exportContainer, readArchive, writeArchive } from '#engine
 import { containerChanges } from '#engine/containers/changes.ts';
 import type { Services } from '#engine/services.ts';
 import { GantryError } from '#types/errors.ts';
+import { bodyBytes } from '../http/body.ts';
 import type { Route, RouteContext } from '../http/route.ts';
 import { idOf } from './containers.ts';
 
@@ -58,7 +59,7 @@ async function put(services: Services, context: RouteContext): Promise<void> {
       path: pathOf(context),
       noOverwriteDirNonDir: query.flag('noOverwriteDirNonDir'),
       copyOwner: query.flag('copyUIDGID'),
-      source: context.request,
+      source: bodyBytes(context.request),
     },
     context.signal,
   );

@@ -13,7 +13,8 @@ import type { ImageRunConfig } from '#services/images/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
-import { parsePlatform, type Platform } from '#types/platform.ts';
+import { type Platform, parsePlatform } from '#types/platform.ts';
+import { bodyBytes } from '../http/body.ts';
 import type { Handler, Route, RouteContext } from '../http/route.ts';
 
 export interface ImageRouteDependencies {
@@ -88,7 +89,7 @@ export async function streaming(context: RouteContext, work: (write: WriteProgre
   lines.end();
 }
 
-const body = (context: RouteContext): AsyncIterable<Buffer> => context.request as AsyncIterable<Buffer>;
+const body = (context: RouteContext): AsyncIterable<Buffer> => bodyBytes(context.request);
 
 const notBuilt =
   (name: string): Handler =>
