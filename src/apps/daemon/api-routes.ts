@@ -13,6 +13,7 @@ import { containerStreamRoutes } from './routes/container-streams.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { execRoutes } from './routes/exec.ts';
 import { commitRoutes, imageRoutes } from './routes/images.ts';
+import { networkRoutes } from './routes/networks.ts';
 import { systemRoutes } from './routes/system.ts';
 import { volumeRoutes } from './routes/volumes.ts';
 
@@ -35,6 +36,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
       withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
     }),
     ...buildRoutes({ images, tar: tarCodec, emit, createContainer: buildContainers(services) }),
+    ...networkRoutes(services),
     ...volumeRoutes(services),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
   ];

@@ -24,7 +24,7 @@ import type { RuleSet } from '#system/nftables/nftables.ts';
 import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
 import { contains, formatIpv4, formatSubnet, lowestFree, macOf, parseIpv4 } from './address.ts';
 import { type BridgeDevice, type BridgeOptions, ensureBridge, removeBridge } from './bridge-device.ts';
-import type { Endpoint } from './contract.ts';
+import type { Endpoint, NetworkDetails } from './contract.ts';
 import type { EndpointRecord, JoinContext, NetworkDriver } from './driver.ts';
 import {
   addElements,
@@ -250,6 +250,22 @@ export class BridgeDriver implements NetworkDriver {
 
   hostAddress(): string {
     return formatIpv4(this.#device.address);
+  }
+
+  describe(): Pick<NetworkDetails, 'subnets' | 'options'> {
+    const { name, mtu, subnet, gateway } = this.#device;
+    const { icc = true, ipMasquerade = true, defaultAddress } = this.#options.bridge;
+    return {
+      subnets: [{ subnet: formatSubnet(subnet), gateway: formatIpv4(gateway) }],
+      options: {
+        'com.docker.network.bridge.default_bridge': 'true',
+        'com.docker.network.bridge.enable_icc': String(icc),
+        'com.docker.network.bridge.enable_ip_masquerade': String(ipMasquerade),
+        'com.docker.network.bridge.host_binding_ipv4': defaultAddress || '0.0.0.0',
+        'com.docker.network.bridge.name': name,
+        'com.docker.network.driver.mtu': String(mtu),
+      },
+    };
   }
 
   /** Closes sockets. Rules and bridge stay for containers that go on running, otherwise they go too. */

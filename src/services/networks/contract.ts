@@ -13,6 +13,19 @@ export interface NetworkSummary {
   readonly scope: 'local';
 }
 
+/** What `network inspect` shows beyond the summary. */
+export interface NetworkDetails extends NetworkSummary {
+  readonly createdAt: string;
+  /** Subnets with their gateways; undefined where the driver has no addresses. */
+  readonly subnets: readonly { readonly subnet: string; readonly gateway: string }[] | undefined;
+  readonly options: Readonly<Record<string, string>>;
+  readonly endpoints: readonly {
+    readonly containerId: Id;
+    readonly containerName: string;
+    readonly endpoint: Endpoint;
+  }[];
+}
+
 /** A port to publish, after parsing of HostConfig.PortBindings / PublishAllPorts. */
 export interface PublishRequest {
   readonly protocol: 'tcp' | 'udp' | 'sctp';
@@ -72,6 +85,8 @@ export interface Networks extends AsyncDisposable {
   list(): NetworkSummary[];
   /** By name, ID or ID prefix; throws `notFound`: `network {n} not found`. */
   find(nameOrId: string): NetworkSummary;
+  /** Everything known of one network of `list`. */
+  describe(id: Id): NetworkDetails;
   /** New namespace with loopback up. */
   createSandbox(containerId: Id): Promise<Sandbox>;
   /** Removes the namespace and whatever endpoints are left in it. Idempotent. */

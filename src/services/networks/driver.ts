@@ -4,7 +4,7 @@
  */
 import type { NetlinkSocket } from '#system/netlink/socket.ts';
 import type { Id } from '#types/ids.ts';
-import type { Endpoint, EndpointRequest, NetworkSummary, Sandbox } from './contract.ts';
+import type { Endpoint, EndpointRequest, NetworkDetails, NetworkSummary, Sandbox } from './contract.ts';
 
 /** An endpoint with what must be known to undo it after a restart. */
 export interface EndpointRecord {
@@ -52,4 +52,6 @@ export interface NetworkDriver extends AsyncDisposable {
   recover(records: readonly EndpointRecord[]): Promise<void>;
   /** Address of the host as containers see it; undefined when there is none. */
   hostAddress(): string | undefined;
+  /** Subnets and options as `network inspect` shows them; absent for drivers without addresses. */
+  describe?(): Pick<NetworkDetails, 'subnets' | 'options'>;
 }

@@ -21,6 +21,7 @@ import type {
   Endpoint,
   EndpointRequest,
   InterfaceStatistics,
+  NetworkDetails,
   NetworkSummary,
   Networks,
   ResolvConfOptions,
@@ -91,6 +92,17 @@ class LocalNetworks implements Networks {
     const [found] = matches;
     if (found === undefined) throw new GantryError('notFound', `network ${nameOrId} not found`);
     return found;
+  }
+
+  describe(id: Id): NetworkDetails {
+    const network = this.find(id);
+    const shown = this.#driver(network).describe?.() ?? { subnets: undefined, options: {} };
+    return {
+      ...network,
+      ...shown,
+      createdAt: this.#store.createdAt(network.id),
+      endpoints: this.#store.endpoints().filter(({ endpoint }) => endpoint.networkId === network.id),
+    };
   }
 
   async createSandbox(containerId: Id): Promise<Sandbox> {

@@ -1,4 +1,5 @@
 /** Networks and endpoints in the database; an in-memory copy answers reads. A write is durable when it returns. */
+import { now } from '#system/clock/clock.ts';
 import type { Database } from '#system/database/database.ts';
 import { type Id, newId } from '#types/ids.ts';
 import type { NetworkSummary } from './contract.ts';
@@ -12,6 +13,7 @@ const MIGRATION = {
        endpoint_id TEXT PRIMARY KEY, container_id TEXT NOT NULL, network_id TEXT NOT NULL,
        address TEXT, record TEXT NOT NULL,
        UNIQUE (network_id, container_id), UNIQUE (network_id, address));`,
+    `ALTER TABLE networks ADD COLUMN created_at TEXT NOT NULL DEFAULT ''`,
   ],
 };
 
@@ -31,8 +33,15 @@ export class NetworkStore {
     this.#database = database;
     database.migrate(MIGRATION);
     for (const [name, driver] of PREDEFINED) {
-      database.run('INSERT OR IGNORE INTO networks VALUES (?, ?, ?, ?)', newId(), name, driver, '{}');
+      database.run(
+        'INSERT OR IGNORE INTO networks (id, name, driver, config) VALUES (?, ?, ?, ?)',
+        newId(),
+        name,
+        driver,
+        '{}',
+      );
     }
+    database.run("UPDATE networks SET created_at = ? WHERE created_at = ''", now());
     for (const row of database.all('SELECT id, name, driver FROM networks')) {
       const id = row['id'] as Id;
       this.#networks.set(id, { id, name: String(row['name']), driver: String(row['driver']), scope: 'local' });
@@ -54,6 +63,10 @@ export class NetworkStore {
 
   saveConfig(name: string, config: Record<string, unknown>): void {
     this.#database.run('UPDATE networks SET config = ? WHERE name = ?', JSON.stringify(config), name);
+  }
+
+  createdAt(id: Id): string {
+    return String(this.#database.get('SELECT created_at FROM networks WHERE id = ?', id)?.['created_at'] ?? '');
   }
 
   endpoints(): EndpointRecord[] {
