@@ -1,6 +1,6 @@
 /** What isolates a container by default, and the flags that change it. */
 import assert from 'node:assert/strict';
-import { readlinkSync } from 'node:fs';
+import { readlinkSync, statSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 
@@ -117,6 +117,19 @@ describe('isolation', () => {
     for (const kind of ['mnt', 'pid', 'ipc', 'uts', 'net']) {
       assert.notEqual(readlinkSync(`/proc/${pid}/ns/${kind}`), readlinkSync(`/proc/self/ns/${kind}`), kind);
     }
+  });
+
+  test('other users of the host reach no files of containers', () => {
+    if (daemon.foreign) return;
+    assert.equal(statSync(daemon.execRoot).mode & 0o7777, 0o700);
+    assert.equal(statSync(daemon.dataRoot).mode & 0o7777, 0o710);
+  });
+
+  test('a filter that would keep a backtracking engine busy for ever is answered', async () => {
+    const name = `${'a'.repeat(60)}b`;
+    await daemon.ok('create', '--name', name, 'busybox');
+    assert.equal(await daemon.ok('ps', '-aq', '--filter', 'name=^/?(a+)+$'), '');
+    assert.equal(await daemon.ok('ps', '-a', '--filter', 'name=^/?(a+)+b$', '--format', '{{.Names}}'), name);
   });
 
   test('a security option nobody knows is refused', async () => {
