@@ -40,7 +40,11 @@ export async function attachAndWait(api: Api, request: AttachRequest): Promise<n
     return await exit;
   } catch (error) {
     connection.socket.destroy();
-    if (error instanceof Detached) throw new ExitError(1, 'read escape sequence\n');
+    if (error instanceof Detached) {
+      process.stderr.write('read escape sequence\n');
+      // The wait for the container's exit is still under way and would keep this process.
+      process.exit(1);
+    }
     throw error;
   } finally {
     stopSize();
