@@ -92,11 +92,11 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
   });
   await stopped;
   daemon.beginStop();
-  // New connections are refused at once; those still open (an attached client) last until their containers have stopped.
-  const closing = Promise.all(listeners.map((listener) => listener[Symbol.asyncDispose]()));
+  // New connections are refused at once. Their end is not waited for: an attached client stays until its container has
+  // stopped, and a connection nobody answers for must not keep the daemon.
+  for (const listener of listeners) void listener[Symbol.asyncDispose]();
   await stopContainers(daemon.services);
   await server.close();
-  await closing;
   log.info('Daemon shutdown complete');
 }
 
