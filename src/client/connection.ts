@@ -1,5 +1,6 @@
 /** A negotiated connection to a daemon: what every group of operations calls. */
 import type { IncomingMessage } from 'node:http';
+import type { SystemVersion } from '#wire/engine.ts';
 import type { Endpoint } from './endpoint.ts';
 import { HijackedStream, jsonLines } from './streams.ts';
 import { encodeQuery, type RequestSettings, readText, Transport } from './transport.ts';
@@ -27,6 +28,10 @@ export function isVersionLess(a: string, b: string): boolean {
   return aMajor !== bMajor ? aMajor < bMajor : aMinor < bMinor;
 }
 
+function lowerVersion(server: string): string {
+  return isVersionLess(server, CLIENT_API_VERSION) ? server : CLIENT_API_VERSION;
+}
+
 export interface ConnectionSettings {
   readonly endpoint: Endpoint;
   /** Fixed API version; undefined negotiates by a ping before the first request. */
@@ -47,9 +52,7 @@ export class Connection implements Disposable {
   /** The API version spoken, negotiated when needed. Never above CLIENT_API_VERSION. */
   async version(signal?: AbortSignal): Promise<string> {
     if (this.#version !== undefined) return this.#version;
-    this.#negotiation ??= this.ping(signal).then((info) =>
-      isVersionLess(info.apiVersion, CLIENT_API_VERSION) ? info.apiVersion : CLIENT_API_VERSION,
-    );
+    this.#negotiation ??= this.ping(signal).then((info) => lowerVersion(info.apiVersion));
     try {
       this.#version = await this.#negotiation;
     } finally {
@@ -57,6 +60,19 @@ export class Connection implements Disposable {
       this.#negotiation = undefined;
     }
     return this.#version;
+  }
+
+  /** The version spoken so far; undefined before the negotiation. */
+  get knownVersion(): string | undefined {
+    return this.#version;
+  }
+
+  /** `GET /version`; before a negotiation its answer serves as one, which saves a round trip. */
+  async serverVersion(): Promise<SystemVersion> {
+    if (this.#version !== undefined) return await this.json('GET', '/version');
+    const answer = JSON.parse(await this.transport.getText('/version')) as SystemVersion;
+    this.#version = lowerVersion(answer.ApiVersion ?? OLDEST_API_VERSION);
+    return answer;
   }
 
   async ping(signal?: AbortSignal): Promise<PingInfo> {

@@ -52,7 +52,12 @@ export function connectionError(endpoint: Endpoint, error: Error): GantryError {
     const text = `permission denied while trying to connect to the Docker daemon socket at ${endpoint.host}: ${error.message}`;
     return new GantryError('forbidden', text, { cause: error });
   }
-  const isAbsent = code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'EHOSTUNREACH' || code === 'ETIMEDOUT';
+  const isAbsent =
+    code === 'ENOENT' ||
+    code === 'ENOTSOCK' ||
+    code === 'ECONNREFUSED' ||
+    code === 'EHOSTUNREACH' ||
+    code === 'ETIMEDOUT';
   if (isAbsent) {
     const text = `Cannot connect to the Docker daemon at ${endpoint.host}. Is the docker daemon running?`;
     return new GantryError('unavailable', text, { cause: error });

@@ -22,7 +22,10 @@ const STREAM_NAMES: readonly OutputName[] = ['stdin', 'stdout', 'stderr'];
 const SYSTEM_ERROR_STREAM = 3;
 
 /** JSON values separated by line ends. */
-export async function* jsonLines<T>(source: AsyncIterable<Buffer>): AsyncGenerator<T, void, undefined> {
+export async function* jsonLines<T>(
+  source: AsyncIterable<Buffer>,
+  parse: (text: string) => unknown = JSON.parse,
+): AsyncGenerator<T, void, undefined> {
   let pending: Buffer[] = [];
   let pendingBytes = 0;
   for await (const chunk of source) {
@@ -34,14 +37,14 @@ export async function* jsonLines<T>(source: AsyncIterable<Buffer>): AsyncGenerat
       pending = [];
       pendingBytes = 0;
       start = end + 1;
-      if (line !== '') yield JSON.parse(line) as T;
+      if (line !== '') yield parse(line) as T;
     }
     if (start < chunk.length) pending.push(chunk.subarray(start));
     pendingBytes += chunk.length - start;
     if (pendingBytes > MAX_LINE_BYTES) throw new GantryError('system', 'line of a JSON stream is too long');
   }
   const rest = Buffer.concat(pending).toString('utf8').trim();
-  if (rest !== '') yield JSON.parse(rest) as T;
+  if (rest !== '') yield parse(rest) as T;
 }
 
 /** Takes multiplexed output apart. Payload is passed on as it comes: a frame may arrive as several chunks. */
@@ -88,9 +91,12 @@ export class HijackedStream implements Disposable {
     this.isMultiplexed = isMultiplexed;
   }
 
-  /** The output until the process ends; a terminal's whole output counts as stdout. */
-  async *output(): AsyncGenerator<OutputChunk, void, undefined> {
-    if (this.isMultiplexed) yield* demultiplex(this.#bytes());
+  /**
+   * The output until the process ends; a terminal's whole output counts as stdout. Before API 1.42 answers do not
+   * tell whether they are framed: pass what is known of the process (no terminal means framed).
+   */
+  async *output(isFramed: boolean = this.isMultiplexed): AsyncGenerator<OutputChunk, void, undefined> {
+    if (isFramed) yield* demultiplex(this.#bytes());
     else for await (const data of this.#bytes()) yield { stream: 'stdout', data };
   }
 

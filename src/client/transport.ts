@@ -14,6 +14,9 @@ const MAX_ERROR_BYTES = 256 * 1024;
 /** JSON answers; `docker inspect` of thousands of containers stays far below. */
 const MAX_ANSWER_BYTES = 512 * 1024 * 1024;
 
+/** Compat: the host name docker's own client uses for unix sockets. */
+const UNIX_HOST_NAME = 'api.moby.localhost';
+
 const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
   304: 'notModified',
   400: 'invalid',
@@ -24,6 +27,16 @@ const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
   501: 'notImplemented',
   503: 'unavailable',
 };
+
+/** An error answer of the daemon; the message is the daemon's own. */
+export class ResponseError extends GantryError {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(KIND_BY_STATUS[status] ?? (status < 500 ? 'invalid' : 'system'), message);
+    this.status = status;
+  }
+}
 
 export type QueryValue = string | number | boolean | readonly string[] | undefined;
 
@@ -65,18 +78,17 @@ export async function readText(response: IncomingMessage, limitBytes: number = M
 }
 
 /** The daemon's error answer as an error with its message. */
-export async function errorOfResponse(response: IncomingMessage): Promise<GantryError> {
+export async function errorOfResponse(response: IncomingMessage): Promise<ResponseError> {
   const status = response.statusCode ?? 500;
-  const kind = KIND_BY_STATUS[status] ?? (status < 500 ? 'invalid' : 'system');
   const text = (await readText(response, MAX_ERROR_BYTES).catch(() => '')).trim();
   try {
     const { message } = JSON.parse(text) as { message?: unknown };
-    if (typeof message === 'string') return new GantryError(kind, message);
+    if (typeof message === 'string') return new ResponseError(status, message);
   } catch {
     // Plain text, from an old daemon or a proxy.
   }
-  return new GantryError(
-    kind,
+  return new ResponseError(
+    status,
     text === '' ? `request returned ${status} ${response.statusMessage ?? ''}`.trim() : text,
   );
 }
@@ -109,6 +121,20 @@ export class Transport implements Disposable {
     request.on('error', () => {});
     if ((response.statusCode ?? 500) >= 400) throw await errorOfResponse(response);
     return response;
+  }
+
+  /** The text of a short answer; over a unix socket node:http is not even loaded for it. */
+  async getText(path: string): Promise<string> {
+    if (this.endpoint.kind === 'unix') {
+      const { getOnce } = await import('./get-once.ts');
+      try {
+        const text = await getOnce(this.endpoint.socketPath, path, { Host: UNIX_HOST_NAME, ...this.#headers });
+        if (text !== undefined) return text;
+      } catch (error) {
+        throw connectionError(this.endpoint, error as Error);
+      }
+    }
+    return await readText(await this.send('GET', path));
   }
 
   /** Asks for an upgrade to `protocol` and takes the connection over. */
@@ -180,8 +206,7 @@ export class Transport implements Disposable {
 
   #target(): RequestOptions {
     const { endpoint } = this;
-    // Compat: the host name docker's own client uses for unix sockets.
-    if (endpoint.kind === 'unix') return { socketPath: endpoint.socketPath, setHost: true, host: 'api.moby.localhost' };
+    if (endpoint.kind === 'unix') return { socketPath: endpoint.socketPath, setHost: true, host: UNIX_HOST_NAME };
     const { tls } = endpoint;
     const target = { host: endpoint.hostname, port: endpoint.port };
     return tls === undefined

@@ -39,7 +39,7 @@ export async function attachAndWait(api: Api, request: AttachRequest): Promise<n
     await joined;
     return await exit;
   } catch (error) {
-    connection.socket.destroy();
+    connection.duplex.destroy();
     if (error instanceof Detached) {
       process.stderr.write('read escape sequence\n');
       // The wait for the container's exit is still under way and would keep this process.

@@ -1,8 +1,9 @@
 /** `logs`: the stored output of a container, split to stdout and stderr. */
+import { demultiplex } from '#client/streams.ts';
 import { ExitError } from '../args/usage-error.ts';
 import type { Json } from '../connection/api.ts';
 import { type Session, segment } from '../session.ts';
-import { demultiplex } from '../terminal/streams.ts';
+import { copyOutput } from '../terminal/streams.ts';
 import { parseGoDuration } from '../text/go-text.ts';
 
 /** A point in time for the API: seconds since 1970 from a time stamp, a date or an age. */
@@ -45,6 +46,6 @@ export async function logsCommand(session: Session): Promise<number> {
     for await (const chunk of response)
       if (!process.stdout.write(chunk as Buffer))
         await new Promise<void>((resolve) => process.stdout.once('drain', resolve));
-  } else await demultiplex(response as AsyncIterable<Buffer>, process.stdout, process.stderr);
+  } else await copyOutput(demultiplex(response as AsyncIterable<Buffer>));
   return 0;
 }

@@ -84,7 +84,7 @@ async function runAttached(session: Session, api: Api, id: string): Promise<numb
   } catch (error) {
     if (error instanceof Detached) process.exit(0);
     if (error instanceof ExitError) {
-      connection?.socket.destroy();
+      connection?.duplex.destroy();
       process.stderr.write(error.message);
       process.exit(error.code);
     }

@@ -1,9 +1,10 @@
 /**
  * Joins the user's terminal to a hijacked connection: raw mode, detach keys, window size, signal proxy,
- * half-close at the end of stdin, and the split of multiplexed output (8-byte header a frame).
+ * half-close at the end of stdin.
  */
 import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
+import type { OutputChunk } from '#client/streams.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Hijacked } from '../connection/api.ts';
 
@@ -59,32 +60,9 @@ async function write(target: Writable, chunk: Buffer): Promise<void> {
   if (!target.write(chunk)) await new Promise<void>((resolve) => target.once('drain', resolve));
 }
 
-/** Copies multiplexed frames to stdout and stderr until the stream ends. */
-export async function demultiplex(source: AsyncIterable<Buffer>, stdout: Writable, stderr: Writable): Promise<void> {
-  let header = Buffer.alloc(0);
-  let left = 0;
-  let target = stdout;
-  for await (const data of source) {
-    let chunk = data;
-    while (chunk.length > 0) {
-      if (left === 0) {
-        const wanted = 8 - header.length;
-        header = Buffer.concat([header, chunk.subarray(0, wanted)]);
-        chunk = chunk.subarray(wanted);
-        if (header.length < 8) break;
-        const stream = header[0] ?? 0;
-        if (stream > 3) throw new Error(`Unrecognized input header: ${stream}`);
-        target = stream === 2 || stream === 3 ? stderr : stdout;
-        left = header.readUInt32BE(4);
-        header = Buffer.alloc(0);
-        continue;
-      }
-      const part = chunk.subarray(0, left);
-      left -= part.length;
-      chunk = chunk.subarray(part.length);
-      await write(target, part);
-    }
-  }
+/** Copies a process's output to stdout and stderr until it ends. */
+export async function copyOutput(output: AsyncIterable<OutputChunk>): Promise<void> {
+  for await (const { stream, data } of output) await write(stream === 'stderr' ? process.stderr : process.stdout, data);
 }
 
 function pumpStdin(socket: Socket, options: JoinOptions): { detached: Promise<never>; stop: () => void } {
@@ -119,13 +97,11 @@ function pumpStdin(socket: Socket, options: JoinOptions): { detached: Promise<ne
 
 /** Copies both ways until the output ends; rejects with Detached when the user detaches. */
 export async function joinStreams(connection: Hijacked, options: JoinOptions): Promise<void> {
-  const { socket } = connection;
+  const socket = connection.duplex;
   const input = options.stdin ? pumpStdin(socket, options) : undefined;
   socket.on('error', () => undefined);
   try {
-    const output = options.tty
-      ? copyRaw(socket)
-      : demultiplex(socket as AsyncIterable<Buffer>, process.stdout, process.stderr);
+    const output = copyOutput(connection.output(!options.tty));
     await (input === undefined ? output : Promise.race([output, input.detached]));
   } catch (error) {
     if ((error as { code?: string }).code !== 'ECONNRESET') throw error;
@@ -133,10 +109,6 @@ export async function joinStreams(connection: Hijacked, options: JoinOptions): P
     input?.stop();
     socket.destroy();
   }
-}
-
-async function copyRaw(socket: Socket): Promise<void> {
-  for await (const chunk of socket as AsyncIterable<Buffer>) await write(process.stdout, chunk);
 }
 
 /** Refuses `-t` with input that is no terminal. */
