@@ -14,6 +14,7 @@ import { containerRoutes } from './routes/containers.ts';
 import { execRoutes } from './routes/exec.ts';
 import { commitRoutes, imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
+import { pluginRoutes } from './routes/plugins.ts';
 import { systemRoutes } from './routes/system.ts';
 import { volumeRoutes } from './routes/volumes.ts';
 
@@ -38,6 +39,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...buildRoutes({ images, tar: tarCodec, emit, createContainer: buildContainers(services) }),
     ...networkRoutes(services),
     ...volumeRoutes(services),
+    ...pluginRoutes(),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
   ];
   return [...routes, ...notBuilt(routes)];
