@@ -1,6 +1,7 @@
 /** The `until` filter of prune calls and image lists: a duration before now, a time, or a Unix timestamp. */
-import { parseTimestamp } from '#types/timestamp.ts';
+
 import { GantryError } from '#types/errors.ts';
+import { parseTimestamp } from '#types/timestamp.ts';
 
 /** Milliseconds since the epoch; undefined when the filter is absent. */
 export function parseUntilFilter(filters: ReadonlyMap<string, readonly string[]>): number | undefined {

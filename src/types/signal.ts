@@ -12,7 +12,8 @@ const SIGRTMIN = 34;
 /** Parses `KILL`, `SIGKILL`, `9`, `RTMIN+3`. Throws `invalid`: `invalid signal: {text}`. */
 export function parseSignal(text: string): number {
   const number = /^\d+$/.test(text) ? Number(text) : signalNumber(text.toUpperCase().replace(/^SIG/, ''));
-  if (number === undefined || number < 1 || number > SIGRTMAX) throw new GantryError('invalid', `invalid signal: ${text}`);
+  if (number === undefined || number < 1 || number > SIGRTMAX)
+    throw new GantryError('invalid', `invalid signal: ${text}`);
   return number;
 }
 

@@ -83,7 +83,9 @@ test('every imported file exists', () => {
 
 test('a file opens by saying what it owns', () => {
   // Tests speak through their names.
-  const wrong = ours.filter((file) => !file.endsWith('.test.ts') && !/^(#!.*\n)?(\/\*\*|\/\/)/.test(readFileSync(file, 'utf8')));
+  const wrong = ours.filter(
+    (file) => !file.endsWith('.test.ts') && !/^(#!.*\n)?(\/\*\*|\/\/)/.test(readFileSync(file, 'utf8')),
+  );
   assert.deepEqual(wrong, []);
 });
 

@@ -2,12 +2,12 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { InfoSources } from '#engine/system/info.ts';
 import type { Services } from '#engine/services.ts';
 import { Paths, type ReloadableSettings, type Settings } from '#engine/settings.ts';
+import type { InfoSources } from '#engine/system/info.ts';
 import { FilesystemArchives } from '#services/archive/archives.ts';
-import { Content } from '#services/content/content.ts';
 import { ContainerStore } from '#services/containers/store.ts';
+import { Content } from '#services/content/content.ts';
 import { Events } from '#services/events/events.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { FileLogDrivers } from '#services/logs/drivers.ts';

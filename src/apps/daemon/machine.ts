@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { cpus, hostname, release } from 'node:os';
 import type { MachineInfo } from '#engine/containers/create/defaults.ts';
 import { goArchitecture } from '#engine/system/version.ts';
-import { availableCapabilities } from '#services/spec/capabilities.ts';
 import type { SpecHost } from '#services/spec/build-spec.ts';
+import { availableCapabilities } from '#services/spec/capabilities.ts';
 import { kernelAtLeast } from '#services/spec/seccomp.ts';
 import { detectCgroups } from '#system/cgroup/support.ts';
 

@@ -8,7 +8,10 @@ export function writePidfile(path: string): Disposable {
   if (path === '') return { [Symbol.dispose]: () => undefined };
   const known = existsSync(path) ? Number.parseInt(readFileSync(path, 'utf8'), 10) : 0;
   if (known > 0 && known !== process.pid && isRunning(known)) {
-    throw new GantryError('conflict', `process with PID ${known} is still running; ensure it is not running or delete ${path}`);
+    throw new GantryError(
+      'conflict',
+      `process with PID ${known} is still running; ensure it is not running or delete ${path}`,
+    );
   }
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   writeFileSync(path, String(process.pid), { mode: 0o644 });

@@ -13,7 +13,8 @@ const DEFAULT_BRIDGE = 'gantry0';
 /** Settings that may change on reload. Throws `invalid` for a seccomp profile that cannot be read. */
 export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2): ReloadableSettings {
   const runtimes: Record<string, RuntimeSettings> = { runc: { path: undefined, args: [], shim: RUNC_SHIM } };
-  for (const [name, runtime] of Object.entries(options.runtimes)) runtimes[name] = runtimeSettings(options, name, runtime);
+  for (const [name, runtime] of Object.entries(options.runtimes))
+    runtimes[name] = runtimeSettings(options, name, runtime);
   if (!(options.defaultRuntime in runtimes)) {
     throw new GantryError('invalid', `specified default runtime '${options.defaultRuntime}' does not exist`);
   }
@@ -63,7 +64,9 @@ function seccompProfile(value: string): string {
   try {
     return readFileSync(value, 'utf8');
   } catch (error) {
-    throw new GantryError('invalid', `opening seccomp profile (${value}) failed: ${errorMessage(error)}`, { cause: error });
+    throw new GantryError('invalid', `opening seccomp profile (${value}) failed: ${errorMessage(error)}`, {
+      cause: error,
+    });
   }
 }
 

@@ -113,7 +113,10 @@ async function openRoot(
 }
 
 /** The root mounted on the host. A stopped container's lock is held meanwhile, so that no start comes in between. */
-async function mountRoot(services: Services, container: LiveContainer): Promise<{ readonly path: string } & AsyncDisposable> {
+async function mountRoot(
+  services: Services,
+  container: LiveContainer,
+): Promise<{ readonly path: string } & AsyncDisposable> {
   const { paths } = services.settings;
   const path = paths.rootfs(container.id);
   if (isAlive(container.state)) return { path, [Symbol.asyncDispose]: async () => undefined };

@@ -107,7 +107,9 @@ function checkLinks(services: Services, record: ContainerRecord): void {
     try {
       services.containers.find(reference);
     } catch (error) {
-      throw new GantryError('invalid', `could not get container for ${reference}: No such container: ${reference}`, { cause: error });
+      throw new GantryError('invalid', `could not get container for ${reference}: No such container: ${reference}`, {
+        cause: error,
+      });
     }
   }
 }

@@ -82,12 +82,19 @@ async function probeForever(
     const start = now();
     const result = await runProbe(services, container, plan.command, plan.timeoutMs, signal);
     if (signal.aborted) return;
-    record(services, container, health, plan, {
-      Start: start,
-      End: now(),
-      ExitCode: result.exitCode,
-      Output: result.output,
-    }, elapsedMs(startedNs));
+    record(
+      services,
+      container,
+      health,
+      plan,
+      {
+        Start: start,
+        End: now(),
+        ExitCode: result.exitCode,
+        Output: result.output,
+      },
+      elapsedMs(startedNs),
+    );
   }
 }
 

@@ -5,8 +5,8 @@ import { isAlive, ZERO_TIME } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { Endpoint } from '#services/networks/contract.ts';
 import { portMap } from '#services/networks/ports.ts';
-import type { ContainerInspectResponse, EndpointSettings } from '#wire/engine.ts';
 import { humanDuration } from '#types/human-duration.ts';
+import type { ContainerInspectResponse, EndpointSettings } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
 import { logInfo } from './output.ts';
 
@@ -84,7 +84,11 @@ function inspectState(container: LiveContainer): ContainerInspectResponse['State
   };
 }
 
-function inspectHealth(container: LiveContainer): { Status: 'starting' | 'healthy' | 'unhealthy' | 'none'; FailingStreak: number; Log: object[] } {
+function inspectHealth(container: LiveContainer): {
+  Status: 'starting' | 'healthy' | 'unhealthy' | 'none';
+  FailingStreak: number;
+  Log: object[];
+} {
   const { health } = container;
   return {
     Status: (health?.status || 'none') as 'starting',
@@ -101,7 +105,11 @@ export function networkSettings(record: ContainerRecord): ContainerInspectRespon
     Bridge: '',
     SandboxID: record.sandbox?.id ?? '',
     SandboxKey: record.sandbox?.path ?? '',
-    Ports: portMap(record.config.ExposedPorts ?? {}, endpoints.flatMap((endpoint) => endpoint.ports), record.sandbox !== undefined),
+    Ports: portMap(
+      record.config.ExposedPorts ?? {},
+      endpoints.flatMap((endpoint) => endpoint.ports),
+      record.sandbox !== undefined,
+    ),
     HairpinMode: false,
     LinkLocalIPv6Address: '',
     LinkLocalIPv6PrefixLen: 0,
@@ -120,7 +128,10 @@ export function networkSettings(record: ContainerRecord): ContainerInspectRespon
 }
 
 /** Network name → endpoint settings, wanted ones filled in with what the sandbox got. */
-export function attachedNetworks(record: ContainerRecord, endpoints: readonly Endpoint[]): Record<string, EndpointSettings> {
+export function attachedNetworks(
+  record: ContainerRecord,
+  endpoints: readonly Endpoint[],
+): Record<string, EndpointSettings> {
   const mode = record.hostConfig.NetworkMode ?? 'default';
   if (mode.startsWith('container:')) return {};
   const wanted = new Map(
@@ -157,7 +168,10 @@ function endpointSettings(wanted: EndpointSettings, endpoint: Endpoint | undefin
 }
 
 /** The word and the human text of a state, as `docker ps` prints them. */
-export function describeState(container: LiveContainer, nowMs: number): { State: ContainerState['status']; Status: string } {
+export function describeState(
+  container: LiveContainer,
+  nowMs: number,
+): { State: ContainerState['status']; Status: string } {
   return { State: container.state.status, Status: statusText(container, nowMs) };
 }
 

@@ -22,7 +22,10 @@ export function resolveLinks(containers: Pick<ContainerStore, 'find'>, record: C
     const [reference, alias] = parseLink(text);
     const container = containers.find(reference);
     if (!isAlive(container.state)) {
-      throw new GantryError('invalid', `Cannot link to a non running container: /${container.record.name} AS /${record.name}/${alias}`);
+      throw new GantryError(
+        'invalid',
+        `Cannot link to a non running container: /${container.record.name} AS /${record.name}/${alias}`,
+      );
     }
     const ip = container.record.sandbox?.endpoints[0]?.ipAddress ?? '';
     const names = [alias, container.record.config.Hostname ?? '', container.record.name];

@@ -11,8 +11,21 @@ import { attachedNetworks, describeState, sizes } from './inspect.ts';
 
 /** Keys the `filters` parameter accepts. */
 export const CONTAINER_FILTER_KEYS: readonly string[] = [
-  'ancestor', 'before', 'exited', 'expose', 'health', 'id', 'is-task', 'isolation', 'label', 'name', 'network',
-  'publish', 'since', 'status', 'volume',
+  'ancestor',
+  'before',
+  'exited',
+  'expose',
+  'health',
+  'id',
+  'is-task',
+  'isolation',
+  'label',
+  'name',
+  'network',
+  'publish',
+  'since',
+  'status',
+  'volume',
 ];
 
 const STATES: readonly string[] = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
@@ -41,7 +54,13 @@ function selectContainers(services: Services, options: ListOptions): LiveContain
   const { filters } = options;
   const tests = compileFilters(services, options);
   // Compat: a status or exited filter looks at stopped containers too, and a limit implies all.
-  const all = options.all || options.limit > 0 || filters.has('status') || filters.has('exited') || filters.has('since') || filters.has('before');
+  const all =
+    options.all ||
+    options.limit > 0 ||
+    filters.has('status') ||
+    filters.has('exited') ||
+    filters.has('since') ||
+    filters.has('before');
   const selected: LiveContainer[] = [];
   for (const container of services.containers.all()) {
     const { status } = container.state;
@@ -63,18 +82,39 @@ function compileFilters(services: Services, options: ListOptions): Test[] {
     if (values !== undefined && values.length > 0) tests.push(make(values));
   };
   add('id', (values) => (container) => values.some((value) => patternMatches(container.id, value)));
-  add('name', (values) => (container) => values.some((value) => patternMatches(container.record.name, value) || patternMatches(`/${container.record.name}`, value)));
+  add(
+    'name',
+    (values) => (container) =>
+      values.some(
+        (value) => patternMatches(container.record.name, value) || patternMatches(`/${container.record.name}`, value),
+      ),
+  );
   add('label', (values) => (container) => matchesLabels(labelsOf(container.record), values));
   add('status', (values) => statusTest(values));
   add('exited', (values) => exitedTest(values));
   add('health', (values) => healthTest(values));
   add('ancestor', (values) => ancestorTest(services, values));
-  add('volume', (values) => (container) =>
-    values.some((value) => container.record.mounts.some((mount) => mount.Name === value || mount.Destination === value || mount.Source === value)));
+  add(
+    'volume',
+    (values) => (container) =>
+      values.some((value) =>
+        container.record.mounts.some(
+          (mount) => mount.Name === value || mount.Destination === value || mount.Source === value,
+        ),
+      ),
+  );
   add('network', (values) => (container) => values.some((value) => inNetwork(services, container.record, value)));
-  add('publish', (values) => portTest(values, (container) => (container.record.sandbox?.endpoints ?? []).flatMap((e) => e.ports.map((p) => `${p.hostPort}/${p.protocol}`))));
+  add('publish', (values) =>
+    portTest(values, (container) =>
+      (container.record.sandbox?.endpoints ?? []).flatMap((e) => e.ports.map((p) => `${p.hostPort}/${p.protocol}`)),
+    ),
+  );
   add('expose', (values) => portTest(values, (container) => Object.keys(container.record.config.ExposedPorts ?? {})));
-  add('is-task', (values) => (container) => values.some((value) => isTrue('is-task', value) === 'com.docker.swarm.task.id' in labelsOf(container.record)));
+  add(
+    'is-task',
+    (values) => (container) =>
+      values.some((value) => isTrue('is-task', value) === 'com.docker.swarm.task.id' in labelsOf(container.record)),
+  );
   add('isolation', (values) => () => values.some((value) => value === '' || value === 'default'));
   const since = options.since || filters.get('since')?.at(-1);
   const before = options.before || filters.get('before')?.at(-1);
@@ -119,7 +159,10 @@ function statusTest(values: readonly string[]): Test {
 function exitedTest(values: readonly string[]): Test {
   const codes = values.map((value) => {
     if (!/^[+-]?\d+$/.test(value)) {
-      throw new GantryError('invalid', `invalid filter 'exited=${value}': strconv.Atoi: parsing "${value}": invalid syntax`);
+      throw new GantryError(
+        'invalid',
+        `invalid filter 'exited=${value}': strconv.Atoi: parsing "${value}": invalid syntax`,
+      );
     }
     return Number(value);
   });
@@ -188,7 +231,12 @@ function isTrue(key: string, value: string): boolean {
   throw new GantryError('invalid', `invalid filter '${key}=[${value}]'`);
 }
 
-async function summarise(services: Services, container: LiveContainer, size: boolean, nowMs: number): Promise<ContainerSummary> {
+async function summarise(
+  services: Services,
+  container: LiveContainer,
+  size: boolean,
+  nowMs: number,
+): Promise<ContainerSummary> {
   const { record } = container;
   const endpoints = record.sandbox?.endpoints ?? [];
   return {
@@ -198,13 +246,19 @@ async function summarise(services: Services, container: LiveContainer, size: boo
     ImageID: record.imageId,
     Command: record.args.map(quoteWhenSpaced).join(' '),
     Created: Math.floor(Date.parse(record.createdAt) / 1000),
-    Ports: listedPorts(record.config.ExposedPorts ?? {}, endpoints.flatMap((endpoint) => endpoint.ports), isAlive(container.state) && record.sandbox !== undefined),
+    Ports: listedPorts(
+      record.config.ExposedPorts ?? {},
+      endpoints.flatMap((endpoint) => endpoint.ports),
+      isAlive(container.state) && record.sandbox !== undefined,
+    ),
     ...(size ? await sizes(services, record) : {}),
     Labels: labelsOf(record),
     ...describeState(container, nowMs),
     HostConfig: {
       NetworkMode: record.hostConfig.NetworkMode ?? 'default',
-      ...(Object.keys(record.hostConfig.Annotations ?? {}).length > 0 ? { Annotations: record.hostConfig.Annotations } : {}),
+      ...(Object.keys(record.hostConfig.Annotations ?? {}).length > 0
+        ? { Annotations: record.hostConfig.Annotations }
+        : {}),
     },
     NetworkSettings: { Networks: attachedNetworks(record, endpoints) },
     Mounts: [...record.mounts],

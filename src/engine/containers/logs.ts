@@ -12,9 +12,13 @@ export interface LogsOptions extends LogReadOptions {
 }
 
 /** Checks what can be checked before the answer begins; throws docker's messages. */
-export function readableLogs(services: Pick<Services, 'containers'>, reference: string, options: LogsOptions): LiveContainer {
+export function readableLogs(
+  services: Pick<Services, 'containers'>,
+  reference: string,
+  options: LogsOptions,
+): LiveContainer {
   if (!options.stdout && !options.stderr) {
-    throw new GantryError('invalid', "Bad parameters: you must choose at least one stream");
+    throw new GantryError('invalid', 'Bad parameters: you must choose at least one stream');
   }
   const container = services.containers.find(reference);
   const { status } = container.state;

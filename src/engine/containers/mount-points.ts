@@ -70,7 +70,13 @@ async function makeMount(
     case 'bind':
       return {
         copyData: false,
-        point: { Type: 'bind', Source: planned.source, ...base, Mode: planned.mode, Propagation: planned.propagation || 'rprivate' },
+        point: {
+          Type: 'bind',
+          Source: planned.source,
+          ...base,
+          Mode: planned.mode,
+          Propagation: planned.propagation || 'rprivate',
+        },
       };
     case 'tmpfs':
       return { copyData: false, point: { Type: 'tmpfs', Source: '', ...base, Mode: planned.mode, Propagation: '' } };

@@ -5,7 +5,10 @@ import type { Services } from '../services.ts';
 import { publishContainerEvent } from './events.ts';
 
 /** `docker pause`. Throws `conflict` when not running, restarting or already paused. */
-export async function pauseContainer(services: Pick<Services, 'containers' | 'events'>, reference: string): Promise<void> {
+export async function pauseContainer(
+  services: Pick<Services, 'containers' | 'events'>,
+  reference: string,
+): Promise<void> {
   const container = services.containers.find(reference);
   using _held = await container.lock.acquire();
   const { state } = container;
@@ -26,7 +29,10 @@ export async function pauseContainer(services: Pick<Services, 'containers' | 'ev
 }
 
 /** `docker unpause`. Throws `system` when not paused, as dockerd does. */
-export async function unpauseContainer(services: Pick<Services, 'containers' | 'events'>, reference: string): Promise<void> {
+export async function unpauseContainer(
+  services: Pick<Services, 'containers' | 'events'>,
+  reference: string,
+): Promise<void> {
   const container = services.containers.find(reference);
   using _held = await container.lock.acquire();
   const { state } = container;

@@ -48,7 +48,8 @@ function applies(name: string, exitCode: number, count: number, maximum: number)
 /** Whether a starting daemon starts a container that does not run. */
 export function startsWithDaemon(record: ContainerRecord): boolean {
   const { state, hostConfig } = record;
-  if (isAlive(state) || state.status === 'removing' || state.status === 'dead' || !record.hasBeenStartedBefore) return false;
+  if (isAlive(state) || state.status === 'removing' || state.status === 'dead' || !record.hasBeenStartedBefore)
+    return false;
   const policy = hostConfig.RestartPolicy;
   // Compat: a manual stop is respected by `unless-stopped` only; `on-failure` looks at nothing but the exit code.
   if (policy?.Name === 'unless-stopped' && record.hasBeenManuallyStopped) return false;

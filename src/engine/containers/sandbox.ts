@@ -62,7 +62,9 @@ function findDonor(services: Pick<Services, 'containers'>, reference: string): L
   try {
     return services.containers.find(reference);
   } catch (error) {
-    throw new GantryError('notFound', `joining network namespace of container: ${errorMessage(error)}`, { cause: error });
+    throw new GantryError('notFound', `joining network namespace of container: ${errorMessage(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -71,7 +73,8 @@ function joinHost(services: Services, record: ContainerRecord): ContainerNetwork
   const extra = extraHosts(services, record);
   if (existsSync('/etc/hosts')) {
     copyFileSync('/etc/hosts', files.hostsPath);
-    if (extra.length > 0) writeFileSync(files.hostsPath, extra.map(({ ip, names }) => `${ip}\t${names}\n`).join(''), { flag: 'a' });
+    if (extra.length > 0)
+      writeFileSync(files.hostsPath, extra.map(({ ip, names }) => `${ip}\t${names}\n`).join(''), { flag: 'a' });
   } else {
     writeFileSync(files.hostsPath, hostsFile({ own: [], hostname: '', domainname: '', extra }));
   }
@@ -121,7 +124,12 @@ async function joinOwn(services: Services, record: ContainerRecord): Promise<Con
   const linkLines = links.map(({ ip, names }) => ({ ip, names: names.join(' ') }));
   writeFileSync(
     files.hostsPath,
-    hostsFile({ own, hostname, domainname: record.config.Domainname ?? '', extra: [...extraHosts(services, record), ...linkLines] }),
+    hostsFile({
+      own,
+      hostname,
+      domainname: record.config.Domainname ?? '',
+      extra: [...extraHosts(services, record), ...linkLines],
+    }),
   );
   writeFileSync(files.hostnamePath, `${hostname}\n`);
   writeFileSync(files.resolvConfPath, services.networks.resolvConf({ mode: 'bridge', ...dnsOf(services, record) }));
@@ -137,7 +145,11 @@ async function joinOwn(services: Services, record: ContainerRecord): Promise<Con
 }
 
 function publishConnects(services: Services, record: ContainerRecord, endpoints: readonly Endpoint[]): void {
-  const joined = endpoints.map((endpoint) => ({ id: endpoint.networkId as string, name: endpoint.networkName, type: 'bridge' }));
+  const joined = endpoints.map((endpoint) => ({
+    id: endpoint.networkId as string,
+    name: endpoint.networkName,
+    type: 'bridge',
+  }));
   if (joined.length === 0) joined.push({ id: services.networks.find('none').id, name: 'none', type: 'null' });
   for (const { id, name, type } of joined) {
     services.events.publish('network', 'connect', id, { container: record.id, name, type });
@@ -148,9 +160,10 @@ function publishConnects(services: Services, record: ContainerRecord, endpoints:
 function wantedNetworks(record: ContainerRecord): [string, NonNullable<ContainerRecord['networks'][string]>][] {
   const mode = record.hostConfig.NetworkMode ?? 'default';
   const primary = mode === 'default' ? 'bridge' : mode;
-  const entries = Object.entries(record.networks).map(
-    ([name, settings]): [string, NonNullable<typeof settings>] => [name === 'default' ? 'bridge' : name, settings ?? {}],
-  );
+  const entries = Object.entries(record.networks).map(([name, settings]): [string, NonNullable<typeof settings>] => [
+    name === 'default' ? 'bridge' : name,
+    settings ?? {},
+  ]);
   if (!entries.some(([name]) => name === primary)) entries.unshift([primary, {}]);
   return entries;
 }

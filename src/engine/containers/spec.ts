@@ -6,16 +6,16 @@ import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { buildSpec, execProcess } from '#services/spec/build-spec.ts';
 import type { ContainerMount } from '#services/spec/mounts.ts';
-import type { OciProcess, OciSpec } from '#types/oci.ts';
 import { type ResolvedUser, resolveUser } from '#services/spec/user.ts';
-import { mount, MS_NODEV, MS_NOEXEC, MS_NOSUID } from '#system/kernel/mount.ts';
+import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '#system/kernel/mount.ts';
 import { openRoot, readFileInRoot } from '#system/kernel/path.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
+import type { OciProcess, OciSpec } from '#types/oci.ts';
 import type { ExecConfig, Mount } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
-import { initBinary } from './init-binary.ts';
 import { shmPath } from './bundle.ts';
 import { tmpfsData } from './create/mount-specs.ts';
+import { initBinary } from './init-binary.ts';
 import type { ContainerNetwork } from './sandbox.ts';
 
 /** The spec of a run, and the runtime's own options. */
@@ -146,7 +146,9 @@ function bindOptions(wanted: Mount | undefined, nonRecursiveReadOnly: boolean): 
 }
 
 function tmpfsMounts(record: ContainerRecord): ContainerMount[] {
-  const flags = Object.entries(record.hostConfig.Tmpfs ?? {}).map(([destination, tmpfsOptions]) => tmpfs(destination, tmpfsOptions));
+  const flags = Object.entries(record.hostConfig.Tmpfs ?? {}).map(([destination, tmpfsOptions]) =>
+    tmpfs(destination, tmpfsOptions),
+  );
   const specified = (record.hostConfig.Mounts ?? [])
     .filter((one) => one.Type === 'tmpfs')
     .map((one) => tmpfs(one.Target ?? '', tmpfsData(one)));
@@ -164,10 +166,16 @@ function joinedNamespace(services: Services, mode: string | undefined, kind: 'pi
   const donor = findJoinable(services, reference, kind);
   const { state } = donor;
   if (!isAlive(state)) {
-    throw new GantryError('conflict', `joining ${kind.toUpperCase()} namespace of container: cannot join ${kind.toUpperCase()} of a non running container: container ${donor.record.name} is ${state.status}`);
+    throw new GantryError(
+      'conflict',
+      `joining ${kind.toUpperCase()} namespace of container: cannot join ${kind.toUpperCase()} of a non running container: container ${donor.record.name} is ${state.status}`,
+    );
   }
   if (kind === 'ipc' && donor.record.hostConfig.IpcMode !== 'shareable' && donor.record.hostConfig.IpcMode !== 'host') {
-    throw new GantryError('system', `container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`);
+    throw new GantryError(
+      'system',
+      `container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
+    );
   }
   return `/proc/${state.pid}/ns/${kind}`;
 }
@@ -176,7 +184,9 @@ function findJoinable(services: Services, reference: string, kind: 'pid' | 'ipc'
   try {
     return services.containers.find(reference);
   } catch (error) {
-    throw new GantryError('notFound', `joining ${kind.toUpperCase()} namespace of container: ${errorMessage(error)}`, { cause: error });
+    throw new GantryError('notFound', `joining ${kind.toUpperCase()} namespace of container: ${errorMessage(error)}`, {
+      cause: error,
+    });
   }
 }
 

@@ -13,7 +13,10 @@ export function explainStartFailure(cause: unknown): { error: GantryError; exitC
   if (message.includes('failed to create task') || message.includes('failed to start task')) {
     if (notFound) return { error: new GantryError('invalid', message, { cause }), exitCode: 127 };
     if (lower.includes('permission denied') || lower.includes('is a directory')) {
-      const text = lower.includes('is a directory') && !lower.includes('permission denied') ? `${message}: permission denied` : message;
+      const text =
+        lower.includes('is a directory') && !lower.includes('permission denied')
+          ? `${message}: permission denied`
+          : message;
       return { error: new GantryError('invalid', text, { cause }), exitCode: 126 };
     }
     if (lower.includes('not a directory')) {

@@ -1,8 +1,8 @@
 /** `docker update`: a container's limits and restart policy changed in place. Pure. */
 
-import type { OciResources } from '#types/oci.ts';
 import { updateResources } from '#services/spec/resources.ts';
 import { GantryError } from '#types/errors.ts';
+import type { OciResources } from '#types/oci.ts';
 import type { ContainerUpdateRequest, HostConfig } from '#wire/engine.ts';
 import type { RequestVersion } from './create/adjust-version.ts';
 import { checkResources, type ResourceHost, type ResourceLimits } from './create/resource-rules.ts';

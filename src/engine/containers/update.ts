@@ -18,7 +18,10 @@ export async function updateContainer(
   using _held = await container.lock.acquire();
   const { record, state } = container;
   if (state.status === 'removing' || state.status === 'dead') {
-    throw new GantryError('conflict', `Cannot update container ${record.id}: container is marked for removal and cannot be "update"`);
+    throw new GantryError(
+      'conflict',
+      `Cannot update container ${record.id}: container is marked for removal and cannot be "update"`,
+    );
   }
   const plan = planUpdate(record, request, { host: services.settings.machine, version });
   if (isAlive(state) && container.task !== undefined) {

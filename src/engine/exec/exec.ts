@@ -35,8 +35,17 @@ export function createExec(services: Services, reference: string, config: ExecCo
       await container.task?.shim.closeStdin(container.id, id);
     },
   });
-  services.containers.addExec(container, { id, containerId: container.id, config, streams, endedAtMs: undefined, state: { status: 'created' } });
-  publishContainerEvent(services.events, container.record, `exec_create: ${(config.Cmd ?? []).join(' ')}`, { execID: id });
+  services.containers.addExec(container, {
+    id,
+    containerId: container.id,
+    config,
+    streams,
+    endedAtMs: undefined,
+    state: { status: 'created' },
+  });
+  publishContainerEvent(services.events, container.record, `exec_create: ${(config.Cmd ?? []).join(' ')}`, {
+    execID: id,
+  });
   return id;
 }
 
@@ -57,12 +66,16 @@ function collectEnded(services: Pick<Services, 'containers'>, container: LiveCon
   for (const [id, exec] of container.execs) {
     const ended = exec.endedAtMs;
     if (ended === undefined) continue;
-    if (ended < limit || container.execs.size >= EXECS_PER_CONTAINER_LIMIT) services.containers.removeExec(container, id);
+    if (ended < limit || container.execs.size >= EXECS_PER_CONTAINER_LIMIT)
+      services.containers.removeExec(container, id);
   }
 }
 
 /** Finds an exec in any container. Throws `notFound`. */
-export function findExec(services: Pick<Services, 'containers'>, id: string): { container: LiveContainer; exec: ExecInstance } {
+export function findExec(
+  services: Pick<Services, 'containers'>,
+  id: string,
+): { container: LiveContainer; exec: ExecInstance } {
   const container = services.containers.ownerOfExec(id as Id);
   const exec = container?.execs.get(id as Id);
   if (container !== undefined && exec !== undefined) return { container, exec };
@@ -138,7 +151,9 @@ export async function launchExec(
   const task = container.task;
   if (task === undefined) throw new GantryError('conflict', `container ${container.id} is not running`);
   exec.state = { status: 'running', pid: 0 };
-  publishContainerEvent(services.events, container.record, `exec_start: ${(exec.config.Cmd ?? []).join(' ')}`, { execID: exec.id });
+  publishContainerEvent(services.events, container.record, `exec_start: ${(exec.config.Cmd ?? []).join(' ')}`, {
+    execID: exec.id,
+  });
   const directory = services.settings.paths.streams(container.id, exec.id);
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -151,7 +166,14 @@ export async function launchExec(
     const { pid } = await task.shim.start(container.id, exec.id);
     exec.streams.connected();
     exec.state = { status: 'running', pid };
-    const exited = finishExec(services, container, exec, directory, pid, exitedRaw.then((exit) => exit.exitStatus));
+    const exited = finishExec(
+      services,
+      container,
+      exec,
+      directory,
+      pid,
+      exitedRaw.then((exit) => exit.exitStatus),
+    );
     return { exited };
   } catch (error) {
     const failure = explainStartFailure(new GantryError('invalid', `failed to start task: ${errorMessage(error)}`));

@@ -46,7 +46,10 @@ export async function runProbe(
     const outcome = await Promise.race([exited, aborted(timeout)]);
     if (outcome !== undefined) return { exitCode: outcome === 0 ? 0 : outcome, output: collector.text() };
     await container.task?.shim.kill(container.id, SIGKILL, { execId: exec.id, all: false }).catch(() => undefined);
-    return { exitCode: FAILED, output: `Health check exceeded timeout (${goDuration(timeoutMs)}): ${collector.text()}` };
+    return {
+      exitCode: FAILED,
+      output: `Health check exceeded timeout (${goDuration(timeoutMs)}): ${collector.text()}`,
+    };
   } catch (error) {
     return { exitCode: FAILED, output: errorMessage(error) };
   } finally {
@@ -55,9 +58,21 @@ export async function runProbe(
 }
 
 function probeExec(services: Services, container: LiveContainer, command: readonly string[]): ExecInstance {
-  const streams = services.streams({ terminal: false, openStdin: false, stdinOnce: false, closeStdin: async () => undefined });
+  const streams = services.streams({
+    terminal: false,
+    openStdin: false,
+    stdinOnce: false,
+    closeStdin: async () => undefined,
+  });
   const config = { Cmd: [...command], AttachStdout: true, AttachStderr: true };
-  return { id: newId(), containerId: container.id, config, streams, endedAtMs: undefined, state: { status: 'created' } };
+  return {
+    id: newId(),
+    containerId: container.id,
+    config,
+    streams,
+    endedAtMs: undefined,
+    state: { status: 'created' },
+  };
 }
 
 function aborted(signal: AbortSignal): Promise<undefined> {

@@ -4,8 +4,9 @@
  * The archive is read once; every file goes straight into the content store (hashed, under a lease), so a
  * layer is written exactly once and no path of the archive ever touches the host's file system.
  */
-import type { ImageStore, LayerHold } from '#services/images/store.ts';
+
 import { parseImageConfig } from '#services/images/config.ts';
+import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { type Digest, digestHex, isDigest } from '#types/digest.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';

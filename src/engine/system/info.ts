@@ -57,7 +57,10 @@ export function systemInfo(services: Services, sources: InfoSources, apiMinor: n
     ExperimentalBuild: false,
     ServerVersion: ENGINE_VERSION,
     Runtimes: Object.fromEntries(
-      Object.entries(settings.runtimes).map(([name, runtime]) => [name, { path: runtime.path ?? 'runc', ...(runtime.args.length > 0 ? { runtimeArgs: runtime.args } : {}) }]),
+      Object.entries(settings.runtimes).map(([name, runtime]) => [
+        name,
+        { path: runtime.path ?? 'runc', ...(runtime.args.length > 0 ? { runtimeArgs: runtime.args } : {}) },
+      ]),
     ),
     DefaultRuntime: settings.defaults.defaultRuntime,
     Swarm: {
@@ -136,7 +139,10 @@ function readOsRelease(): Record<string, string | undefined> {
       readFileSync('/etc/os-release', 'utf8')
         .split('\n')
         .filter((line) => line.includes('='))
-        .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1).replace(/^["']|["']$/g, '')]),
+        .map((line) => [
+          line.slice(0, line.indexOf('=')),
+          line.slice(line.indexOf('=') + 1).replace(/^["']|["']$/g, ''),
+        ]),
     );
   } catch {
     return {};
@@ -159,7 +165,9 @@ function registryConfig(insecure: readonly string[], mirrors: readonly string[],
   const addresses = insecure.filter((entry) => entry.includes('/'));
   const indexes = insecure.filter((entry) => !entry.includes('/'));
   return {
-    ...(apiMinor < 49 ? { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null } : {}),
+    ...(apiMinor < 49
+      ? { AllowNondistributableArtifactsCIDRs: null, AllowNondistributableArtifactsHostnames: null }
+      : {}),
     InsecureRegistryCIDRs: ['::1/128', '127.0.0.0/8', ...addresses],
     IndexConfigs: Object.fromEntries([
       ['docker.io', { Name: 'docker.io', Mirrors: mirrors, Secure: true, Official: true }],

@@ -33,7 +33,11 @@ function readToolVersions(): ToolVersions {
 
 function query(program: string, args: string[]): string {
   try {
-    return execFileSync(program, args, { encoding: 'utf8', timeout: QUERY_TIMEOUT_MS, stdio: ['ignore', 'pipe', 'ignore'] });
+    return execFileSync(program, args, {
+      encoding: 'utf8',
+      timeout: QUERY_TIMEOUT_MS,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
   } catch {
     return '';
   }
@@ -41,7 +45,15 @@ function query(program: string, args: string[]): string {
 
 /** Docker's architecture word for this machine. */
 export function goArchitecture(): string {
-  const names: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', arm64: 'arm64', arm: 'arm', s390x: 's390x', ppc64: 'ppc64le', riscv64: 'riscv64' };
+  const names: Readonly<Record<string, string>> = {
+    x64: 'amd64',
+    ia32: '386',
+    arm64: 'arm64',
+    arm: 'arm',
+    s390x: 's390x',
+    ppc64: 'ppc64le',
+    riscv64: 'riscv64',
+  };
   return names[process.arch] ?? process.arch;
 }
 

@@ -85,7 +85,8 @@ export class Events implements EventPublisher {
     });
     if (options.sinceNs !== undefined) yield* this.#past(options.sinceNs, options.untilNs, options.filters);
     const untilNs = options.untilNs;
-    const deadline = untilNs === undefined ? undefined : setTimeout(() => wake?.(), millisecondsUntil(untilNs, this.#nowNs()));
+    const deadline =
+      untilNs === undefined ? undefined : setTimeout(() => wake?.(), millisecondsUntil(untilNs, this.#nowNs()));
     const onAbort = (): void => wake?.();
     signal.addEventListener('abort', onAbort);
     try {
@@ -110,7 +111,9 @@ export class Events implements EventPublisher {
   #past(sinceNs: bigint, untilNs: bigint | undefined, filters: Filters): EngineEvent[] {
     return this.#history.filter(
       (event) =>
-        event.timeNano >= sinceNs && (untilNs === undefined || event.timeNano <= untilNs) && matchesEvent(event, filters),
+        event.timeNano >= sinceNs &&
+        (untilNs === undefined || event.timeNano <= untilNs) &&
+        matchesEvent(event, filters),
     );
   }
 }

@@ -23,7 +23,17 @@ export const EVENT_FILTER_KEYS: readonly string[] = [
 ];
 
 /** Object filters that match by ID prefix-free equality or by name, for events of their own type only. */
-const OBJECT_TYPES: readonly string[] = ['config', 'container', 'daemon', 'network', 'node', 'plugin', 'secret', 'service', 'volume'];
+const OBJECT_TYPES: readonly string[] = [
+  'config',
+  'container',
+  'daemon',
+  'network',
+  'node',
+  'plugin',
+  'secret',
+  'service',
+  'volume',
+];
 
 /** Whether `event` passes `filters`. */
 export function matchesEvent(event: EngineEvent, filters: Filters): boolean {
@@ -44,7 +54,10 @@ function matchesOne(values: readonly string[] | undefined, test: (value: string)
 // Compat: `exec_create`, `exec_start` and `health_status` match actions that carry a suffix after a colon.
 function matchesAction(action: string, wanted: string): boolean {
   if (action === wanted) return true;
-  return (wanted === 'exec_create' || wanted === 'exec_start' || wanted === 'health_status') && action.startsWith(`${wanted}:`);
+  return (
+    (wanted === 'exec_create' || wanted === 'exec_start' || wanted === 'health_status') &&
+    action.startsWith(`${wanted}:`)
+  );
 }
 
 function matchesObject(event: EngineEvent, type: string, wanted: string): boolean {

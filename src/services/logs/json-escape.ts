@@ -86,8 +86,8 @@ export function escapeBinary(bytes: Buffer): Buffer {
   let length = 0;
   for (let index = 0; index < bytes.length; ) {
     const byte = bytes[index] as number;
-    const escape = ESCAPES[byte];
-    if (escape === undefined) {
+    const escaped = ESCAPES[byte];
+    if (escaped === undefined) {
       out[length] = byte;
       length += 1;
       index += 1;
@@ -96,12 +96,12 @@ export function escapeBinary(bytes: Buffer): Buffer {
     let end = index + 1;
     while (end < bytes.length && bytes[end] === byte) end += 1;
     if (end - index >= RUN_BYTES) {
-      out.fill(escape, length, length + (end - index) * escape.length);
-      length += (end - index) * escape.length;
+      out.fill(escaped, length, length + (end - index) * escaped.length);
+      length += (end - index) * escaped.length;
     } else {
       for (; index < end; index += 1) {
-        for (let at = 0; at < escape.length; at += 1) out[length + at] = escape[at] as number;
-        length += escape.length;
+        for (let at = 0; at < escaped.length; at += 1) out[length + at] = escaped[at] as number;
+        length += escaped.length;
       }
     }
     index = end;

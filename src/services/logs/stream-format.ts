@@ -1,7 +1,7 @@
 /** Records as the logs operation sends them: timestamps, details, multiplexed frames. */
 
-import { frameChunk } from '#types/stream-frame.ts';
 import { formatNs } from '#system/clock/clock.ts';
+import { frameChunk } from '#types/stream-frame.ts';
 import type { LogRecord } from './contract.ts';
 
 export interface LogTextOptions {

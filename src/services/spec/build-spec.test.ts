@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { OciSeccomp } from '#types/oci.ts';
 import type { HostConfig } from '#wire/engine.ts';
 import { buildSpec, cgroupsPath, containerEnvironment, execProcess, type SpecInput } from './build-spec.ts';
 import { availableCapabilities, containerCapabilities, DEFAULT_CAPABILITIES } from './capabilities.ts';
 import { deviceRule } from './devices.ts';
 import { mergeTmpfsOptions } from './mounts.ts';
-import type { OciSeccomp } from '#types/oci.ts';
 import { updateResources } from './resources.ts';
 import { kernelAtLeast } from './seccomp.ts';
 import { parseSecurityOptions } from './security.ts';

@@ -3,11 +3,11 @@
  * Pure but for device nodes, which are looked up on the host.
  */
 import { GantryError } from '#types/errors.ts';
+import type { OciNamespace, OciProcess, OciRlimit, OciSeccomp, OciSpec } from '#types/oci.ts';
 import type { ContainerConfig, ExecConfig, HostConfig } from '#wire/engine.ts';
 import { capabilitySets, containerCapabilities } from './capabilities.ts';
 import { containerDevices, deviceNumber } from './devices.ts';
 import { type ContainerMount, planMounts } from './mounts.ts';
-import type { OciNamespace, OciProcess, OciRlimit, OciSeccomp, OciSpec } from '#types/oci.ts';
 import { containerResources } from './resources.ts';
 import { customSeccomp, defaultSeccomp } from './seccomp.ts';
 import { parseSecurityOptions, type SecurityOptions } from './security.ts';

@@ -2,8 +2,8 @@
 import { lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { GantryError } from '#types/errors.ts';
-import type { DeviceMapping, HostConfig } from '#wire/engine.ts';
 import type { OciDevice, OciDeviceRule } from '#types/oci.ts';
+import type { DeviceMapping, HostConfig } from '#wire/engine.ts';
 
 /** Nesting of directories below /dev that is looked at. */
 const DEPTH_LIMIT = 16;

@@ -1,8 +1,8 @@
 /** The OCI mounts of a container: docker's defaults, overridden by and followed by the user's, shallow first. */
 import { posix } from 'node:path';
 import { GantryError } from '#types/errors.ts';
-import type { HostConfig } from '#wire/engine.ts';
 import type { OciMount } from '#types/oci.ts';
+import type { HostConfig } from '#wire/engine.ts';
 
 /** A bind or volume mount with its host path, or a tmpfs (`source` is `tmpfs`, `tmpfsOptions` its data). */
 export interface ContainerMount {

@@ -1,7 +1,7 @@
 /** HostConfig's resource fields as OCI `linux.resources` (the same for cgroup v1 and v2: runc converts). */
 import { GantryError } from '#types/errors.ts';
-import type { HostConfig, Resources } from '#wire/engine.ts';
 import type { OciResources, OciThrottle } from '#types/oci.ts';
+import type { HostConfig, Resources } from '#wire/engine.ts';
 
 /** 100 ms, the period that docker uses for `--cpus`. */
 const CPU_PERIOD_US = 100_000;

@@ -2,9 +2,10 @@
  * Seccomp profiles in docker's format (archMap, includes and excludes) turned into the OCI form for one
  * architecture, kernel and capability set.
  */
-import defaultProfile from './seccomp-default.json' with { type: 'json' };
+
 import { GantryError } from '#types/errors.ts';
 import type { OciSeccomp } from '#types/oci.ts';
+import defaultProfile from './seccomp-default.json' with { type: 'json' };
 
 interface Condition {
   readonly arches?: readonly string[];

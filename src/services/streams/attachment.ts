@@ -5,9 +5,9 @@
  * the limit is reached by returning a promise that resolves once there is room or the client has left.
  */
 import type { Duplex } from 'node:stream';
+import { frameHeader } from '#types/stream-frame.ts';
 import type { AttachEnd, AttachOptions, OutputStream } from './contract.ts';
 import { DetachScanner } from './detach-keys.ts';
-import { frameHeader } from '#types/stream-frame.ts';
 import type { BufferUse } from './read-buffers.ts';
 
 /** Output waiting for one client before the process is slowed; dockerd's pipe holds as much. */

@@ -37,14 +37,26 @@ async function attach(services: Services, context: RouteContext): Promise<void> 
   const client = await context.hijack({ contentType: streamType(multiplexed, context) });
   try {
     attachable(services, idOf(context));
-    await attachContainer(services, container, client, { ...attachFlags(query), detachKeys, multiplexed }, context.signal);
+    await attachContainer(
+      services,
+      container,
+      client,
+      { ...attachFlags(query), detachKeys, multiplexed },
+      context.signal,
+    );
   } catch (error) {
     // Compat: after the take-over an error is written as a raw answer of its own.
     client.end(`HTTP/1.1 409 Conflict\r\nContent-Type: ${RAW}\r\n\r\n${errorMessage(error)}\r\n`);
   }
 }
 
-function attachFlags(query: Query): { stdin: boolean; stdout: boolean; stderr: boolean; logs: boolean; stream: boolean } {
+function attachFlags(query: Query): {
+  stdin: boolean;
+  stdout: boolean;
+  stderr: boolean;
+  logs: boolean;
+  stream: boolean;
+} {
   return {
     stdin: query.flag('stdin'),
     stdout: query.flag('stdout'),

@@ -25,7 +25,10 @@ function withShortIdAliases(found: ContainerInspectResponse): ContainerInspectRe
 
 function withoutDnsNames(found: ContainerInspectResponse): ContainerInspectResponse {
   const networks = Object.fromEntries(
-    Object.entries(found.NetworkSettings?.Networks ?? {}).map(([name, { DNSNames: _dropped, ...settings }]) => [name, settings]),
+    Object.entries(found.NetworkSettings?.Networks ?? {}).map(([name, { DNSNames: _dropped, ...settings }]) => [
+      name,
+      settings,
+    ]),
   );
   return { ...found, NetworkSettings: { ...found.NetworkSettings, Networks: networks } };
 }

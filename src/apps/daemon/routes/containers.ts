@@ -142,7 +142,10 @@ async function start(services: Services, context: RouteContext): Promise<void> {
   const length = Number(context.request.headers['content-length'] ?? 0);
   // Compat: API 1.24 took away the HostConfig body; a short one ("{}", "null") is still let through.
   if (length > 2) {
-    throw new GantryError('invalid', 'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24');
+    throw new GantryError(
+      'invalid',
+      'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24',
+    );
   }
   if (context.query.text('checkpoint') !== '') {
     throw new GantryError('invalid', 'checkpoint is only supported in experimental mode');
@@ -172,11 +175,17 @@ export function sizeOf(query: Query): { height: number; width: number } {
 function dimension(query: Query, key: string, label: string): number {
   const text = query.text(key);
   if (!/^\d+$/.test(text)) {
-    throw new GantryError('invalid', `invalid resize ${label} "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`);
+    throw new GantryError(
+      'invalid',
+      `invalid resize ${label} "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`,
+    );
   }
   const value = Number(text);
   if (value > 0xffff_ffff) {
-    throw new GantryError('invalid', `invalid resize ${label} "${text}": strconv.ParseUint: parsing "${text}": value out of range`);
+    throw new GantryError(
+      'invalid',
+      `invalid resize ${label} "${text}": strconv.ParseUint: parsing "${text}": value out of range`,
+    );
   }
   return value;
 }

@@ -1,6 +1,7 @@
 /** Exec routes. */
-import { inspectExec } from '#engine/exec/inspect.ts';
+
 import { createExec, requireExec, resizeExec, startExec } from '#engine/exec/exec.ts';
+import { inspectExec } from '#engine/exec/inspect.ts';
 import type { Services } from '#engine/services.ts';
 import { GantryError } from '#types/errors.ts';
 import type { ExecConfig, ExecStartConfig } from '#wire/engine.ts';
@@ -21,7 +22,11 @@ export function execRoutes(services: Services): Route[] {
         context.empty(200);
       },
     },
-    { method: 'GET', path: '/exec/{id}/json', handler: (context) => context.json(inspectExec(services, idOf(context))) },
+    {
+      method: 'GET',
+      path: '/exec/{id}/json',
+      handler: (context) => context.json(inspectExec(services, idOf(context))),
+    },
   ];
 }
 

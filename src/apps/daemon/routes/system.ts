@@ -1,8 +1,9 @@
 /** System routes: ping, version, info, events, df, auth. */
-import { dataUsage, type DataUsageKind } from '#engine/system/data-usage.ts';
+
+import type { Services } from '#engine/services.ts';
+import { type DataUsageKind, dataUsage } from '#engine/system/data-usage.ts';
 import { type InfoSources, systemInfo } from '#engine/system/info.ts';
 import { systemVersion } from '#engine/system/version.ts';
-import type { Services } from '#engine/services.ts';
 import type { EngineEvent } from '#services/events/events.ts';
 import { EVENT_FILTER_KEYS } from '#services/events/filter.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
@@ -100,6 +101,8 @@ async function df(services: Services, context: RouteContext): Promise<void> {
   for (const kind of kinds) {
     if (!DATA_USAGE_KINDS.includes(kind)) throw new GantryError('invalid', `unknown object type: ${kind}`);
   }
-  const wanted = new Set((kinds.length === 0 || !context.version.atLeast(42) ? DATA_USAGE_KINDS : kinds) as DataUsageKind[]);
+  const wanted = new Set(
+    (kinds.length === 0 || !context.version.atLeast(42) ? DATA_USAGE_KINDS : kinds) as DataUsageKind[],
+  );
   context.json(await dataUsage(services, wanted, context.version.minor));
 }
