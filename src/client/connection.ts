@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { SystemVersion } from '#wire/engine.ts';
 import type { Endpoint } from './endpoint.ts';
 import { HijackedStream, jsonLines } from './streams.ts';
-import { encodeQuery, type RequestSettings, readText, Transport } from './transport.ts';
+import { encodeQuery, endWithSignal, type RequestSettings, readText, Transport } from './transport.ts';
 
 /** Newest API version this client speaks. */
 export const CLIENT_API_VERSION = '1.51';
@@ -115,12 +115,7 @@ export class Connection implements Disposable {
     const version = await this.version(settings.signal);
     const url = `/v${version}${path}${encodeQuery(settings.query)}`;
     const taken = await this.transport.upgrade('POST', url, { ...settings, protocol: 'tcp' });
-    const { signal } = settings;
-    if (signal !== undefined) {
-      const abort = (): void => void taken.socket.destroy(signal.reason instanceof Error ? signal.reason : undefined);
-      signal.addEventListener('abort', abort, { once: true });
-      taken.socket.once('close', () => signal.removeEventListener('abort', abort));
-    }
+    endWithSignal(taken.socket, settings.signal);
     return new HijackedStream(taken.socket, taken.contentType === MULTIPLEXED_STREAM);
   }
 

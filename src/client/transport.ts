@@ -5,7 +5,7 @@
  */
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { type ErrorKind, GantryError } from '#types/errors.ts';
 import { connectionError, type Endpoint } from './endpoint.ts';
 
@@ -99,6 +99,16 @@ export interface TakenConnection {
   readonly contentType: string;
 }
 
+/** An abort ends a stream that is being read as `cancelled`, not as a connection that broke. */
+export function endWithSignal(stream: Duplex | Readable, signal: AbortSignal | undefined): void {
+  if (signal === undefined) return;
+  const abort = (): void => {
+    stream.destroy(new GantryError('cancelled', 'context canceled', { cause: signal.reason }));
+  };
+  signal.addEventListener('abort', abort, { once: true });
+  stream.once('close', () => signal.removeEventListener('abort', abort));
+}
+
 export class Transport implements Disposable {
   readonly endpoint: Endpoint;
   readonly #headers: Readonly<Record<string, string>>;
@@ -119,6 +129,7 @@ export class Transport implements Disposable {
     const response = await promise;
     // A break-off later shows on the response; without a listener it would end the process.
     request.on('error', () => {});
+    endWithSignal(response, settings.signal);
     if ((response.statusCode ?? 500) >= 400) throw await errorOfResponse(response);
     return response;
   }
