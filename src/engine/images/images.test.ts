@@ -234,8 +234,9 @@ test('a build copies, sets the config, and uses its cache until a file changes',
       lease,
     });
     let output = '';
-    const write = (message: Readonly<Record<string, unknown>>): void =>
-      void (output += String(message['stream'] ?? ''));
+    const write = (message: Readonly<Record<string, unknown>>): void => {
+      output += String(message['stream'] ?? '');
+    };
     const context = {
       images: here.images,
       tar: tarCodec,

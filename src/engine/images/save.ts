@@ -116,7 +116,9 @@ function archivePieces(images: ImageStore, chosen: readonly Chosen[]): TarPiece[
     const descriptor = { mediaType: MANIFEST_MEDIA_TYPE, digest, size: document.length };
     for (const tag of tags) {
       const tagText = tag.tag ?? 'latest';
-      (repositories[familiarName(tag)] ??= {})[tagText] = digestHex(diffIds.at(-1) as Digest);
+      const repository = familiarName(tag);
+      repositories[repository] ??= {};
+      repositories[repository][tagText] = digestHex(diffIds.at(-1) as Digest);
       descriptors.push({
         ...descriptor,
         annotations: { 'io.containerd.image.name': canonicalString(tag), 'org.opencontainers.image.ref.name': tagText },

@@ -131,7 +131,7 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
     const options = {
       source,
       body: body(context),
-      message: query.text('message') || 'Imported from ' + source,
+      message: query.text('message') || `Imported from ${source}`,
       changes: query.all('changes'),
       ...(reference === undefined ? {} : { reference }),
       ...optionalPlatform(platform),
