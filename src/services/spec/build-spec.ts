@@ -22,6 +22,8 @@ export interface SpecHost {
   /** amd64, arm64 … */
   readonly architecture: string;
   readonly kernelRelease: string;
+  /** Secondary ABIs the kernel was built without, as seccomp names them. */
+  readonly absentArchitectures?: readonly string[];
   /** What may be handed out (`availableCapabilities`). */
   readonly capabilities: readonly string[];
   readonly appArmor: boolean;
@@ -245,8 +247,8 @@ function seccompOf(
   capabilities: readonly string[],
 ): OciSeccomp | undefined {
   const own = security.seccompProfile;
-  const { architecture, kernelRelease } = input.host;
-  const target = { architecture, kernelRelease, capabilities };
+  const { architecture, kernelRelease, absentArchitectures = [] } = input.host;
+  const target = { architecture, kernelRelease, absentArchitectures, capabilities };
   if (own === 'unconfined') return undefined;
   if (input.hostConfig.Privileged === true && own === '') return undefined;
   if (!input.host.seccomp) {

@@ -40,6 +40,8 @@ export interface SeccompTarget {
   readonly architecture: string;
   /** `6.18.44`. */
   readonly kernelRelease: string;
+  /** Secondary ABIs (`SCMP_ARCH_…`) this kernel has no entry for: rules for them would only cost time. */
+  readonly absentArchitectures?: readonly string[];
   readonly capabilities: readonly string[];
 }
 
@@ -56,7 +58,10 @@ const NATIVE: Readonly<Record<string, string>> = {
  * libseccomp inserts each into a list sorted by number, where the next lower one has the shortest way.
  */
 export function defaultSeccomp(target: SeccompTarget): OciSeccomp | undefined {
-  return convert(defaultProfile as Profile, target);
+  const converted = convert(defaultProfile as Profile, target);
+  const absent = target.absentArchitectures ?? [];
+  if (converted?.architectures === undefined || absent.length === 0) return converted;
+  return { ...converted, architectures: converted.architectures.filter((name) => !absent.includes(name)) };
 }
 
 /** A user's profile (JSON text) for a target. */
