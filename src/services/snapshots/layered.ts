@@ -8,7 +8,7 @@ import { execFile } from 'node:child_process';
 import { mkdirSync, renameSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
-import type { Database } from '#system/database/database.ts';
+import { type Database, isDiskFull } from '#system/database/database.ts';
 import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
@@ -264,7 +264,16 @@ export class LayeredSnapshotter implements Snapshotter {
     const released = this.#mounts.release(key);
     const directory = this.#records.path(record.directory);
     this.#store.forget(directory);
-    this.#records.deleteSnapshot(record);
+    try {
+      this.#records.deleteSnapshot(record);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      // Its files make the room that writing down the removal needs; a crash in between leaves a row to remove again.
+      this.#records.discard(directory, released);
+      await this.#records.emptied();
+      this.#records.deleteSnapshot(record);
+      return;
+    }
     this.#records.discard(directory, released);
   }
 

@@ -15,6 +15,14 @@ export interface Migration {
 
 export type Row = Record<string, SQLOutputValue>;
 
+/** SQLITE_FULL. */
+const FULL = 13;
+
+/** Whether a write failed for lack of disk space. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === FULL;
+}
+
 /** An open metadata database. */
 export class Database implements Disposable {
   readonly #connection: DatabaseSync;
