@@ -8,6 +8,7 @@ import { portMap } from '#services/networks/ports.ts';
 import { humanDuration } from '#types/human-duration.ts';
 import type { ContainerInspectResponse, EndpointSettings } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
+import { parseLink } from './links.ts';
 import { logInfo } from './output.ts';
 
 /** `GET /containers/{id}/json`. With `size`, SizeRw and SizeRootFs are computed. */
@@ -19,7 +20,8 @@ export async function inspectContainer(
   const container = services.containers.find(reference);
   const { record } = container;
   const directory = services.settings.paths.container(record.id);
-  const files = record.hasBeenStartedBefore || record.sandbox !== undefined;
+  const failed = 'error' in container.state && container.state.error !== '';
+  const files = record.hasBeenStartedBefore || record.sandbox !== undefined || failed;
   const [path = '', ...args] = record.args;
   return {
     Id: record.id,
@@ -31,7 +33,8 @@ export async function inspectContainer(
     ResolvConfPath: files ? join(directory, 'resolv.conf') : '',
     HostnamePath: files ? join(directory, 'hostname') : '',
     HostsPath: files ? join(directory, 'hosts') : '',
-    LogPath: services.logs.path(logInfo(services, record)),
+    // Compat: the log has no path before the first start.
+    LogPath: files ? services.logs.path(logInfo(services, record)) : '',
     Name: `/${record.name}`,
     RestartCount: record.restartCount,
     Driver: services.snapshots.driver,
@@ -40,13 +43,33 @@ export async function inspectContainer(
     ProcessLabel: '',
     AppArmorProfile: '',
     ExecIDs: execIds(container),
-    HostConfig: record.hostConfig,
+    HostConfig: { ...record.hostConfig, Links: shownLinks(services, record) },
     GraphDriver: { Name: services.snapshots.driver, Data: services.snapshots.graphDriverData(record.id) },
     ...(options.size ? await sizes(services, record) : {}),
     Mounts: [...record.mounts],
-    Config: record.config,
+    Config: shownConfig(record),
     NetworkSettings: networkSettings(record),
   } as ContainerInspectResponse;
+}
+
+/** Links as docker stores them: `/child:/parent/alias`. */
+function shownLinks(services: Pick<Services, 'containers'>, record: ContainerRecord): string[] | null {
+  const links = record.hostConfig.Links ?? [];
+  if (links.length === 0) return record.hostConfig.Links ?? null;
+  return links.flatMap((text) => {
+    const [reference, alias] = parseLink(text);
+    const child = services.containers.all().find(({ id, record: { name } }) => name === reference || id === reference);
+    return child === undefined ? [] : [`/${child.record.name}:/${record.name}/${alias}`];
+  });
+}
+
+/** Compat: the address asked for on the primary network is also shown in Config, where it was before API 1.44. */
+function shownConfig(record: ContainerRecord): ContainerRecord['config'] {
+  const mode = record.hostConfig.NetworkMode ?? 'default';
+  const settings = record.networks[mode] ?? (mode === 'default' ? record.networks['bridge'] : undefined);
+  return settings?.MacAddress
+    ? ({ ...record.config, MacAddress: settings.MacAddress } as typeof record.config)
+    : record.config;
 }
 
 function execIds(container: LiveContainer): string[] | null {
@@ -122,7 +145,7 @@ export function networkSettings(record: ContainerRecord): ContainerInspectRespon
     IPAddress: bridge?.ipAddress ?? '',
     IPPrefixLen: bridge?.prefixLength ?? 0,
     IPv6Gateway: bridge?.ipv6Gateway ?? '',
-    MacAddress: bridge?.macAddress ?? '',
+    MacAddress: bridge?.macAddress ?? (record.networks['bridge'] ?? record.networks['default'])?.MacAddress ?? '',
     Networks: attachedNetworks(record, endpoints),
   } as ContainerInspectResponse['NetworkSettings'];
 }

@@ -8,6 +8,7 @@ import { LinearRegExp } from '#types/linear-regexp.ts';
 import type { ContainerSummary } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
 import { attachedNetworks, describeState, sizes } from './inspect.ts';
+import { parseLink } from './links.ts';
 
 /** Keys the `filters` parameter accepts. */
 export const CONTAINER_FILTER_KEYS: readonly string[] = [
@@ -241,7 +242,7 @@ async function summarise(
   const endpoints = record.sandbox?.endpoints ?? [];
   return {
     Id: record.id,
-    Names: [`/${record.name}`],
+    Names: [...linkNames(services, record), `/${record.name}`],
     Image: imageName(services, record),
     ImageID: record.imageId,
     Command: record.args.map(quoteWhenSpaced).join(' '),
@@ -251,7 +252,7 @@ async function summarise(
       endpoints.flatMap((endpoint) => endpoint.ports),
       isAlive(container.state) && record.sandbox !== undefined,
     ),
-    ...(size ? await sizes(services, record) : {}),
+    ...(size ? nonZero(await sizes(services, record)) : {}),
     Labels: labelsOf(record),
     ...describeState(container, nowMs),
     HostConfig: {
@@ -263,6 +264,21 @@ async function summarise(
     NetworkSettings: { Networks: attachedNetworks(record, endpoints) },
     Mounts: [...record.mounts],
   } as ContainerSummary;
+}
+
+/** `/parent/alias` of each container that links to this one. */
+function linkNames(services: Services, record: ContainerRecord): string[] {
+  return services.containers.all().flatMap(({ record: parent }) =>
+    (parent.hostConfig.Links ?? []).flatMap((text) => {
+      const [reference, alias] = parseLink(text);
+      return reference === record.name || reference === record.id ? [`/${parent.name}/${alias}`] : [];
+    }),
+  );
+}
+
+/** Compat: a size of nothing is left out of a list. */
+function nonZero(sizes: object): object {
+  return Object.fromEntries(Object.entries(sizes).filter(([, bytes]) => bytes !== 0));
 }
 
 /** The name the user gave while it still means this image; else the image's ID. */

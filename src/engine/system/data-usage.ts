@@ -44,11 +44,20 @@ async function measure(services: Services): Promise<Measured> {
     before: '',
     filters: NO_FILTERS,
   });
+  const uses = services.containers.all().map(({ record }) => record.imageId);
+  const containerCount = (id: string): number => uses.filter((used) => used === id).length;
+  const images = await listImages(services.images, {
+    all: false,
+    sharedSize: true,
+    filters: NO_FILTERS,
+    containerCount,
+  });
   const layersSize = services.snapshots.layers().reduce((sum, layer) => sum + layer.sizeBytes, 0);
   return {
     layersSize,
     containers,
-    images: await listImages(services.images, { all: false, sharedSize: true, filters: NO_FILTERS }),
+    // Compat: here, unlike in the list of images, no digests is null.
+    images: images.map((row) => (row.RepoDigests.length === 0 ? { ...row, RepoDigests: null } : row)),
     volumes: await volumeUsage(services),
   };
 }

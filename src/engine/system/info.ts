@@ -7,6 +7,7 @@ import { now } from '#system/clock/clock.ts';
 import type { Services } from '../services.ts';
 import { ENGINE_VERSION } from '../version.ts';
 import { toolVersions } from './version.ts';
+import { hostWarnings } from './warnings.ts';
 
 /** What info shows that only the assembling process knows. */
 export interface InfoSources {
@@ -80,7 +81,7 @@ export function systemInfo(services: Services, sources: InfoSources, apiMinor: n
     SecurityOptions: sources.securityOptions,
     ...(apiMinor >= 44 ? { CDISpecDirs: [] } : {}),
     ...(apiMinor >= 49 ? { FirewallBackend: { Driver: 'nftables' } } : {}),
-    Warnings: cgroup.warnings,
+    Warnings: hostWarnings(cgroup, readFlag('/proc/sys/net/ipv4/ip_forward')),
   };
 }
 
@@ -116,6 +117,7 @@ function limits(cgroup: CgroupSupport): object {
     CPUShares: cgroup.cpuShares,
     CPUSet: cgroup.cpuset,
     PidsLimit: cgroup.pidsLimit,
+    ...(cgroup.kernelMemoryTcp ? { KernelMemoryTCP: true } : {}),
     OomKillDisable: cgroup.oomKillDisable,
   };
 }
@@ -173,7 +175,7 @@ function registryConfig(insecure: readonly string[], mirrors: readonly string[],
       ['docker.io', { Name: 'docker.io', Mirrors: mirrors, Secure: true, Official: true }],
       ...indexes.map((name) => [name, { Name: name, Mirrors: [], Secure: false, Official: false }]),
     ]),
-    Mirrors: mirrors,
+    Mirrors: mirrors.length === 0 ? null : mirrors,
   };
 }
 

@@ -6,7 +6,6 @@ import type { ApiVersion } from '../http/route.ts';
 export function inspectForVersion(found: ContainerInspectResponse, version: ApiVersion): ContainerInspectResponse {
   let result = found;
   if (!version.atLeast(45)) result = withShortIdAliases(result);
-  if (!version.atLeast(44)) result = withoutDnsNames(result);
   return result;
 }
 
@@ -21,16 +20,6 @@ function withShortIdAliases(found: ContainerInspectResponse): ContainerInspectRe
     }),
   );
   return { ...found, NetworkSettings: { ...found.NetworkSettings, Networks: changed } };
-}
-
-function withoutDnsNames(found: ContainerInspectResponse): ContainerInspectResponse {
-  const networks = Object.fromEntries(
-    Object.entries(found.NetworkSettings?.Networks ?? {}).map(([name, { DNSNames: _dropped, ...settings }]) => [
-      name,
-      settings,
-    ]),
-  );
-  return { ...found, NetworkSettings: { ...found.NetworkSettings, Networks: networks } };
 }
 
 /** One row of `GET /containers/json` for a version. */

@@ -26,12 +26,13 @@ function merge(config: ContainerConfig, image: ImageRunConfig): ContainerConfig 
   const merged: ContainerConfig = {
     ...config,
     User: config.User || (image.User ?? ''),
-    Env: mergeEnvironment(config.Env ?? [], image.Env ?? []),
+    Env: environment(config.Env ?? [], image.Env),
     Labels: { ...image.Labels, ...config.Labels },
     WorkingDir: config.WorkingDir || (image.WorkingDir ?? ''),
   };
   const volumes = union(config.Volumes, image.Volumes as Keys | null | undefined);
-  if (volumes !== undefined) merged.Volumes = volumes;
+  // Compat: nothing in either is what the image has, null or {}.
+  merged.Volumes = volumes ?? (image.Volumes as Keys | null | undefined) ?? (null as unknown as Keys);
   const ports = union(config.ExposedPorts, image.ExposedPorts as Keys | null | undefined);
   if (ports !== undefined) merged.ExposedPorts = ports;
   const stopSignal = config.StopSignal || image.StopSignal;
@@ -64,6 +65,12 @@ function firstSet(name: string, own: number | undefined, inherited: number | und
 function union(own: Keys | null | undefined, inherited: Keys | null | undefined): Keys | undefined {
   const both = { ...inherited, ...own };
   return Object.keys(both).length === 0 ? undefined : both;
+}
+
+function environment(own: readonly string[], inherited: readonly string[] | null | undefined): string[] {
+  // Compat: an image without Env makes the container's null, not [].
+  if (own.length === 0 && inherited == null) return null as unknown as string[];
+  return mergeEnvironment(own, inherited ?? []);
 }
 
 function mergeEnvironment(own: readonly string[], inherited: readonly string[]): string[] {
