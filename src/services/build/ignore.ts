@@ -1,10 +1,10 @@
 /** `.dockerignore`: Go patterns plus `**`, anchored at the context root; the last matching line wins. */
 import { GantryError } from '#types/errors.ts';
-import { escapeForRegExp, PATTERN_LENGTH_LIMIT, readClass } from './go-match.ts';
+import { ANYTHING, DIRECTORIES, type GlobStep, matchSteps, patternCharacters, readStep } from './go-match.ts';
 
 interface Rule {
   readonly exclude: boolean;
-  readonly expression: RegExp;
+  readonly steps: readonly GlobStep[];
 }
 
 /** Patterns read from a file. */
@@ -23,37 +23,21 @@ function clean(pattern: string): string {
   return parts.join('/');
 }
 
-function compile(pattern: string): RegExp {
-  if (pattern.length > PATTERN_LENGTH_LIMIT) throw new GantryError('invalid', 'syntax error in pattern');
-  const characters = [...pattern];
-  let source = '';
+function compile(pattern: string): readonly GlobStep[] {
+  const characters = patternCharacters(pattern);
+  const steps: GlobStep[] = [];
   for (let index = 0; index < characters.length; ) {
-    const character = characters[index] as string;
-    if (character === '*' && characters[index + 1] === '*') {
+    if (characters[index] === '*' && characters[index + 1] === '*') {
       index += 2;
       if (characters[index] === '/') index += 1;
-      source += index >= characters.length ? '.*' : '(?:.*/)?';
-    } else if (character === '*') {
-      source += '[^/]*';
-      index += 1;
-    } else if (character === '?') {
-      source += '[^/]';
-      index += 1;
-    } else if (character === '[') {
-      const read = readClass(characters, index);
-      source += read.source;
-      index = read.next;
-    } else if (character === '\\') {
-      const next = characters[index + 1];
-      if (next === undefined) throw new GantryError('invalid', 'syntax error in pattern');
-      source += escapeForRegExp(next);
-      index += 2;
-    } else {
-      source += escapeForRegExp(character);
-      index += 1;
+      steps.push(index >= characters.length ? ANYTHING : DIRECTORIES);
+      continue;
     }
+    const read = readStep(characters, index);
+    steps.push(read.step);
+    index = read.next;
   }
-  return new RegExp(`^${source}(?:/.*)?$`, 'su');
+  return steps;
 }
 
 /** Parses the file's text. */
@@ -67,12 +51,13 @@ export function parseIgnore(text: string): IgnoreRules {
     if (exclude) line = line.slice(1).trim();
     if (exclude && line === '') throw new GantryError('invalid', 'illegal exclusion pattern: "!"');
     const pattern = clean(line);
-    if (pattern !== '') rules.push({ exclude, expression: compile(pattern) });
+    if (pattern !== '') rules.push({ exclude, steps: compile(pattern) });
   }
   return {
     ignores: (path) => {
       let ignored = false;
-      for (const rule of rules) if (rule.exclude === ignored && rule.expression.test(path)) ignored = !rule.exclude;
+      for (const rule of rules)
+        if (rule.exclude === ignored && matchSteps(rule.steps, path, true)) ignored = !rule.exclude;
       return ignored;
     },
   };

@@ -38,10 +38,9 @@ test('errors name the line', () => {
     kind: 'invalid',
   });
   assert.throws(() => parseDockerfile('# only\n'), { message: 'file with no instructions' });
-  assert.throws(
-    () => parsePairs('a=b c', { name: 'ENV', escape: '\\', line: 3 }),
-    /line 3: Syntax error - can't find = in "c"/,
-  );
+  assert.throws(() => parsePairs('a=b c', { name: 'ENV', escape: '\\', line: 3 }), {
+    message: 'Syntax error - can\'t find = in "c". Must be of the form: name=value',
+  });
 });
 
 test('exec form needs a JSON array of strings', () => {
@@ -90,4 +89,33 @@ test('the last matching ignore line wins and covers what lies below', () => {
     assert.ok(rules.ignores(path), path);
   for (const path of ['README.md', 'd/a.md', 'src/node_modules', 'temporary']) assert.ok(!rules.ignores(path), path);
   assert.throws(() => parseIgnore('!'), /illegal exclusion pattern/);
+});
+
+test('patterns match as the regular expressions they stand for', () => {
+  const cases: readonly (readonly [pattern: string, expression: RegExp])[] = [
+    ['a*b*c', /^a[^/]*b[^/]*c(?:\/.*)?$/s],
+    ['**/x*', /^(?:.*\/)?x[^/]*(?:\/.*)?$/s],
+    ['a/**', /^a\/.*(?:\/.*)?$/s],
+    ['a/**/b', /^a\/(?:.*\/)?b(?:\/.*)?$/s],
+    ['a**b', /^a(?:.*\/)?b(?:\/.*)?$/s],
+    ['?[^b-c]', /^[^/][^b-c](?:\/.*)?$/s],
+    ['\\*[b-a]', /^\*(?!)/s],
+  ];
+  const words = ['', 'a', 'b', 'c', 'x', 'xa', 'ab', 'abc', 'acbc', '*a', '*b', '\u{1f600}b', 'a\nb'];
+  const paths = words.flatMap((one) => words.flatMap((two) => [one, `${one}/${two}`, `a/${one}/${two}`, one + two]));
+  for (const [pattern, expression] of cases) {
+    const rules = parseIgnore(pattern);
+    const unicode = new RegExp(expression.source, 'su');
+    for (const path of paths) assert.equal(rules.ignores(path), unicode.test(path), `${pattern} on ${path}`);
+  }
+});
+
+test('a pattern made to backtrack is answered at once', { timeout: 20_000 }, () => {
+  const pattern = `${'*a'.repeat(2000)}b`;
+  const path = 'a'.repeat(4000);
+  const started = performance.now();
+  assert.equal(compileGoPattern(pattern)(path), false);
+  assert.equal(parseIgnore(`${'**a'.repeat(1000)}b`).ignores(path), false);
+  assert.ok(performance.now() - started < 10_000);
+  assert.throws(() => compileGoPattern('*a'.repeat(2000))('a'.repeat(1_000_000)), /too long/);
 });
