@@ -97,6 +97,25 @@ test('output, exits, waiting and published ports go on across a crash', options,
   assert.equal((await waiting).stdout, '5\n');
 });
 
+// Compat: the shim closes the FIFO at the exit; dockerd loses these lines too (docs/decisions/0042).
+test(
+  'of a container that ends while the daemon is down, the exit is kept but not its last output',
+  options,
+  async () => {
+    await using daemon = await startDaemon({ bridge: false });
+    const run = ['run', '-d', '--net', 'none', '--name'];
+    await daemon.ok(...run, 'ends', 'busybox', 'sh', '-c', 'echo one; sleep 2; echo two; exit 4');
+    await daemon.ok(...run, 'lives', 'busybox', 'sh', '-c', 'echo one; sleep 2; echo two; sleep 1000');
+    await eventually(async () => (await daemon.ok('logs', 'ends')) === 'one');
+    await daemon.kill();
+    await delay(2_500);
+    await daemon.start();
+    await daemon.becomes('ends', '{{.State.Status}} {{.State.ExitCode}}', 'exited 4');
+    assert.equal(await daemon.ok('logs', 'ends'), 'one');
+    await eventually(async () => (await daemon.ok('logs', 'lives')) === 'one\ntwo');
+  },
+);
+
 test('two daemons with roots, sockets and bridges of their own do not disturb each other', options, async () => {
   await using one = await startDaemon();
   await using two = await startDaemon();
