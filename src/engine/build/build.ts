@@ -2,6 +2,7 @@
  * The classic builder: a Dockerfile's stages run in order, each instruction becomes an image, and an image
  * whose parent and step are the same as before is used again. Its progress text is docker's.
  */
+import { readDockerfile } from '#services/build/check.ts';
 import {
   applyConfigInstruction,
   commandOf,
@@ -13,21 +14,19 @@ import {
 import {
   type Dockerfile,
   type DockerfileInstruction,
-  parseDockerfile,
   parseError,
   parseJsonForm,
   readInstruction,
   splitWords,
 } from '#services/build/dockerfile.ts';
 import { expandWord } from '#services/build/expand.ts';
-import { goJson, orderRunConfig } from '#services/images/config.ts';
 import type { Image, ImageRunConfig } from '#services/images/contract.ts';
 import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
 import { nowNs } from '#system/clock/clock.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import { shortId } from '#types/ids.ts';
+import { newId, shortId } from '#types/ids.ts';
 import type { Platform } from '#types/platform.ts';
 import { familiarString, type Reference } from '#types/reference.ts';
 import { createChildImage } from '../images/commit.ts';
@@ -37,28 +36,13 @@ import type { WriteProgress } from '../images/progress.ts';
 import { type EmitEvent, imageAttributes } from '../images/remove.ts';
 import { nameImage } from '../images/tag.ts';
 import { BuildArguments } from './arguments.ts';
-import { cleanRelative, type SourceTree } from './context.ts';
-import { combinedHash, type CopyLookup, findSources, planCopy } from './copy.ts';
-import { resolveOwner, RootView } from './rootfs.ts';
-
-/** A container that one RUN uses. */
-export interface BuildContainer {
-  readonly id: string;
-  readonly snapshotKey: string;
-  /** Runs to the end; resolves to the exit code. */
-  run(output: (chunk: Buffer) => Promise<void> | void, signal?: AbortSignal): Promise<number>;
-  remove(): Promise<void>;
-}
-
-/** Makes containers for RUN; supplied by the container engine. */
-export type CreateBuildContainer = (step: {
-  image: Image;
-  config: ImageRunConfig;
-  resources: BuildResources;
-}) => Promise<BuildContainer>;
-
-/** Limits and surroundings of RUN containers, in HostConfig's terms. */
-export type BuildResources = Readonly<Record<string, unknown>>;
+import type { BuildResources, CreateBuildContainer } from './build-container.ts';
+import type { SourceTree } from './context.ts';
+import { combinedHash, findSources, planCopy } from './copy.ts';
+import { openCopySource } from './copy-source.ts';
+import { RootView, resolveOwner } from './rootfs.ts';
+import { checkPlatform, type Stage, splitStages, stagesUpTo } from './stages.ts';
+import { findCachedStep } from './step-cache.ts';
 
 export interface BuildContext {
   readonly images: ImageStore;
@@ -70,6 +54,8 @@ export interface BuildContext {
 
 export interface BuildOptions {
   readonly dockerfile: string;
+  /** Its path in the context, for messages. */
+  readonly dockerfileName: string;
   readonly files: SourceTree;
   readonly tags: readonly Reference[];
   readonly arguments: Readonly<Record<string, string | null>>;
@@ -105,12 +91,25 @@ interface StageState {
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+/** Characters of a quiet build's text kept for its failure. */
+const QUIET_OUTPUT_LIMIT = 16 * 1024 * 1024;
+
+/** Compat: stderr comes in red, each piece for itself. */
+const red = (text: string): string => `\x1b[91m${text}\x1b[0m`;
+
 /** Builds and tags; returns the image. */
 export async function buildImage(context: BuildContext, options: BuildOptions, signal?: AbortSignal): Promise<Image> {
-  const file = parseDockerfile(options.dockerfile);
+  const file = readDockerfile(options.dockerfile, options.dockerfileName);
   using hold = context.images.hold();
   const builder = new Builder(context, options, { file, hold, signal });
-  const image = await builder.build();
+  let image: Image;
+  try {
+    image = await builder.build();
+  } catch (error) {
+    // Compat: a quiet build that fails tells its steps after all.
+    for (const text of builder.kept) await context.write({ stream: text });
+    throw error;
+  }
   const say = (text: string): Promise<void> | void => context.write({ stream: text });
   context.emit('image', 'create', image.id, imageAttributes(image, image.id));
   if (options.quiet) await say(`${image.id}\n`);
@@ -124,39 +123,6 @@ export async function buildImage(context: BuildContext, options: BuildOptions, s
 
 const short = (id: Digest | undefined): string => (id === undefined ? '' : shortId(id.slice('sha256:'.length)));
 
-interface Stage {
-  readonly from: DockerfileInstruction;
-  readonly name: string;
-  readonly instructions: DockerfileInstruction[];
-}
-
-function splitStages(file: Dockerfile): { globals: DockerfileInstruction[]; stages: Stage[] } {
-  const globals: DockerfileInstruction[] = [];
-  const stages: Stage[] = [];
-  for (const instruction of file.instructions) {
-    if (instruction.name === 'from') {
-      const words = instruction.rest.split(/\s+/).filter((word) => word !== '');
-      if (words.length !== 1 && !(words.length === 3 && words[1]?.toLowerCase() === 'as')) {
-        throw parseError(instruction.line, 'FROM requires either one or three arguments');
-      }
-      const name = (words[2] ?? '').toLowerCase();
-      if (words.length === 3 && !/^[a-z][a-z0-9-_.]*$/.test(name)) {
-        throw parseError(
-          instruction.line,
-          `invalid name for build stage: "${words[2]}", name can't start with a number or contain symbols`,
-        );
-      }
-      if (name !== '' && stages.some((stage) => stage.name === name))
-        throw new GantryError('invalid', `${name} stage name already used`);
-      stages.push({ from: instruction, name, instructions: [] });
-    } else if (stages.length > 0) stages.at(-1)?.instructions.push(instruction);
-    else if (instruction.name === 'arg') globals.push(instruction);
-    else throw parseError(instruction.line, 'no build stage in current context');
-  }
-  if (stages.length === 0) throw new GantryError('invalid', 'no build stage in current context');
-  return { globals, stages };
-}
-
 class Builder {
   readonly #context: BuildContext;
   readonly #options: BuildOptions;
@@ -164,6 +130,9 @@ class Builder {
   readonly #hold: LayerHold;
   readonly #signal: AbortSignal | undefined;
   readonly #done: StageState[] = [];
+  /** What a quiet build did not say. */
+  readonly kept: string[] = [];
+  #keptLength = 0;
 
   constructor(
     context: BuildContext,
@@ -178,12 +147,14 @@ class Builder {
   }
 
   async #say(text: string): Promise<void> {
-    if (!this.#options.quiet) await this.#context.write({ stream: text });
+    if (!this.#options.quiet) return void (await this.#context.write({ stream: text }));
+    this.#keptLength += text.length;
+    if (this.#keptLength <= QUIET_OUTPUT_LIMIT) this.kept.push(text);
   }
 
   async build(): Promise<Image> {
     const { globals, stages: all } = splitStages(this.#file);
-    const stages = this.#upToTarget(all);
+    const stages = stagesUpTo(all, this.#options.target);
     const labels = Object.entries(this.#options.labels).sort(([a], [b]) => (a < b ? -1 : 1));
     for (const [key, value] of labels) {
       const text = `LABEL ${JSON.stringify(key)}=${JSON.stringify(value).replaceAll('$', '\\$')}`;
@@ -197,7 +168,7 @@ class Builder {
       step += 1;
       return this.#say(`Step ${step}/${total} : ${text}\n`);
     };
-    for (const warning of this.#file.warnings) await this.#say(`${warning}\n`);
+    for (const warning of this.#file.warnings) await this.#say(red(`${warning}\n`));
     const args = new BuildArguments(this.#options.arguments);
     for (const global of globals) {
       await announce(global.original);
@@ -225,16 +196,6 @@ class Builder {
     return image;
   }
 
-  #upToTarget(stages: Stage[]): Stage[] {
-    const { target } = this.#options;
-    if (target === '') return stages;
-    const byName = stages.findIndex((stage) => stage.name === target.toLowerCase());
-    const index = byName >= 0 ? byName : /^\d+$/.test(target) ? Number(target) : -1;
-    if (index < 0 || index >= stages.length)
-      throw new GantryError('invalid', `target stage "${target}" could not be found`);
-    return stages.slice(0, index + 1);
-  }
-
   #argPairs(
     instruction: DockerfileInstruction,
     variables: ReadonlyMap<string, string>,
@@ -252,7 +213,7 @@ class Builder {
     const base = expandWord(written, this.#file.escape, args.meta());
     if (base === '') throw new GantryError('invalid', `base name (${written}) should not be blank`);
     for (const flag of stage.from.flags)
-      if (!flag.startsWith('platform=')) throw parseError(stage.from.line, `unknown flag: --${flag.split('=', 1)[0]}`);
+      checkPlatform(expandWord(flag.slice('platform='.length), this.#file.escape, args.meta()));
     const earlier = this.#done.find((done) => done.name !== '' && done.name === base.toLowerCase());
     const image =
       base === 'scratch'
@@ -320,15 +281,7 @@ class Builder {
   /** Uses an earlier result of the same step on the same parent. */
   async #cached(state: StageState, containerConfig: ImageRunConfig): Promise<boolean> {
     if (state.cacheBusted) return false;
-    const key = cacheKey(containerConfig);
-    const parent = state.image?.id;
-    let best: Image | undefined;
-    for (const candidate of this.#context.images.list()) {
-      if (candidate.parent !== parent) continue;
-      const recorded = (candidate.config as { container_config?: ImageRunConfig }).container_config;
-      if (recorded === undefined || cacheKey(recorded) !== key) continue;
-      if (best === undefined || (candidate.config.created ?? '') > (best.config.created ?? '')) best = candidate;
-    }
+    const best = findCachedStep(this.#context.images, state.image, containerConfig);
     if (best === undefined) {
       state.cacheBusted = true;
       return false;
@@ -338,10 +291,19 @@ class Builder {
     return true;
   }
 
-  async #commit(state: StageState, step: { comment: string; diffId?: Digest }): Promise<void> {
+  async #commit(state: StageState, step: { comment: string }): Promise<void> {
     const containerConfig = this.#stepConfig(state, step.comment);
-    if (step.diffId === undefined && (await this.#cached(state, containerConfig))) return;
-    await this.#record(state, { containerConfig, diffId: step.diffId });
+    if (await this.#cached(state, containerConfig)) return;
+    await this.#inName(() => this.#record(state, { containerConfig, diffId: undefined }));
+  }
+
+  /** Compat: docker makes a container for every such step and tells so; here none is needed, only its lines. */
+  async #inName(work: () => Promise<void>): Promise<void> {
+    const id = shortId(newId());
+    await this.#say(` ---> Running in ${id}\n`);
+    await work();
+    if (this.#options.remove || this.#options.forceRemove)
+      await this.#say(` ---> Removed intermediate container ${id}\n`);
   }
 
   async #record(
@@ -379,6 +341,10 @@ class Builder {
     state.config = change.config;
     const containerConfig = this.#stepConfig(state, change.comment);
     if (await this.#cached(state, containerConfig)) return;
+    await this.#inName(() => this.#makeWorkdir(state, containerConfig));
+  }
+
+  async #makeWorkdir(state: StageState, containerConfig: ImageRunConfig): Promise<void> {
     const pieces: TarPiece[] = [];
     {
       await using root = await RootView.open(this.#context.images.snapshots, state.image?.topLayer);
@@ -432,7 +398,10 @@ class Builder {
     let succeeded = false;
     try {
       await this.#say(` ---> Running in ${shortId(container.id)}\n`);
-      const code = await container.run((chunk) => this.#say(chunk.toString('utf8')), this.#signal);
+      const code = await container.run((chunk, stream) => {
+        const text = chunk.toString('utf8');
+        return this.#say(stream === 'stderr' ? red(text) : text);
+      }, this.#signal);
       if (code !== 0)
         throw new BuildStepError(`The command '${command.join(' ')}' returned a non-zero code: ${code}`, code);
       const layer = await commitSnapshot(
@@ -458,29 +427,26 @@ class Builder {
       instruction.flags.map((flag) => [flag.split('=', 1)[0] ?? '', flag.slice(flag.indexOf('=') + 1)]),
     );
     for (const flag of flags.keys()) {
-      if (flag === 'chown' || (flag === 'from' && instruction.name === 'copy')) continue;
-      if (['chmod', 'link', 'parents', 'exclude', 'checksum', 'keep-git-dir', 'unpack'].includes(flag)) {
+      if (['chmod', 'parents', 'exclude', 'unpack'].includes(flag)) {
         throw new GantryError(
           'invalid',
           `the --${flag} option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
         );
       }
-      throw parseError(instruction.line, `unknown flag: --${flag}`);
     }
     const words = (parseJsonForm(instruction.rest) ?? splitWords(instruction.rest, this.#file.escape)).map((word) =>
       expandWord(word, this.#file.escape, this.#variables(state)),
     );
-    if (words.length < 2)
-      throw parseError(
-        instruction.line,
-        `${label} requires at least two arguments, but only ${words.length === 1 ? 'one was' : 'none were'} provided. Destination could not be determined`,
-      );
     const written = words.pop() as string;
     if (words.some((word) => /^https?:\/\//.test(word))) {
       if (instruction.name === 'copy') throw new GantryError('system', "COPY failed: source can't be a URL for COPY");
       throw new GantryError('notImplemented', 'ADD of a URL in the classic builder is not implemented yet');
     }
-    await using source = await this.#source(flags.get('from'));
+    await using source = await openCopySource(flags.get('from'), {
+      files: this.#options.files,
+      images,
+      done: this.#done,
+    });
     let sources: Awaited<ReturnType<typeof findSources>>;
     try {
       sources = await findSources(words, source.lookup, !flags.has('from'));
@@ -512,53 +478,4 @@ class Builder {
     }
     await this.#record(state, { containerConfig, diffId });
   }
-
-  /** Where COPY takes files from: the context, or the tree of a stage or image. */
-  async #source(from: string | undefined): Promise<{ lookup: CopyLookup } & AsyncDisposable> {
-    const { files } = this.#options;
-    if (from === undefined) {
-      const lookup: CopyLookup = { entries: async (path) => files.under(path), paths: async () => files.paths() };
-      return { lookup, [Symbol.asyncDispose]: async () => {} };
-    }
-    const named = this.#done.find((done) => done.name !== '' && done.name === from.toLowerCase());
-    const index = /^\d+$/.test(from) ? Number(from) : -1;
-    if (index === this.#done.length)
-      throw new GantryError('system', `invalid from flag value ${from}: refers to current build stage`);
-    if (index > this.#done.length)
-      throw new GantryError('system', `invalid from flag value ${from}: index out of bounds`);
-    const image = named?.image ?? this.#done[index]?.image ?? this.#fromImage(from);
-    const root = await RootView.open(this.#context.images.snapshots, image.topLayer);
-    const lookup: CopyLookup = {
-      entries: async (path) => {
-        const resolved = await root.resolve(path);
-        if ((await root.kind(resolved)) === undefined) return [];
-        const found = await root.entries(resolved);
-        // The asked-for name stays, even where it was a link.
-        return found.map((item) => ({
-          ...item,
-          entry: { ...item.entry, path: cleanRelative(`${path}/${item.entry.path.slice(resolved.length)}`) },
-        }));
-      },
-      paths: async () => (await root.entries('')).map((item) => item.entry.path),
-    };
-    return { lookup, [Symbol.asyncDispose]: () => root[Symbol.asyncDispose]() };
-  }
-
-  #fromImage(from: string): Image {
-    try {
-      return this.#context.images.resolve(from);
-    } catch (error) {
-      throw error instanceof GantryError
-        ? new GantryError(error.kind, `invalid from flag value ${from}: ${error.message}`, { cause: error })
-        : error;
-    }
-  }
-}
-
-/** What must be equal for a step to be the same. */
-function cacheKey(config: ImageRunConfig): string {
-  const { Hostname: _hostname, Domainname: _domainname, Image: _image, ...rest } = orderRunConfig(config);
-  const empty = (value: unknown): boolean =>
-    value === null || value === undefined || (typeof value === 'object' && Object.keys(value).length === 0);
-  return goJson(Object.fromEntries(Object.entries(rest).filter(([, value]) => !empty(value))));
 }

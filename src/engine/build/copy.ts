@@ -34,6 +34,8 @@ export async function findSources(
 ): Promise<CopySource[]> {
   const found: CopySource[] = [];
   for (const source of sources) {
+    if (fromContext && leavesTree(source))
+      throw new GantryError('system', `forbidden path outside the build context: ${source} ()`);
     const path = cleanRelative(source);
     const wild = /[*?[]/.test(source);
     const match = wild ? compileGoPattern(path) : undefined;
@@ -42,6 +44,16 @@ export async function findSources(
   }
   if (found.length === 0) throw new GantryError('system', 'no source files were specified');
   return found;
+}
+
+function leavesTree(path: string): boolean {
+  let depth = 0;
+  for (const part of path.split('/')) {
+    if (part === '..') depth -= 1;
+    else if (part !== '' && part !== '.') depth += 1;
+    if (depth < 0) return true;
+  }
+  return false;
 }
 
 async function oneSource(base: string, entries: readonly SourceEntry[], fromContext: boolean): Promise<CopySource> {

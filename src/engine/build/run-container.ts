@@ -8,7 +8,7 @@ import { removeContainer } from '../containers/remove.ts';
 import { startContainer } from '../containers/start.ts';
 import { waitForCondition } from '../containers/wait.ts';
 import type { Services } from '../services.ts';
-import type { BuildContainer, CreateBuildContainer } from './build.ts';
+import type { BuildContainer, CreateBuildContainer, RunOutput } from './build-container.ts';
 
 const NEWEST = { atLeast: () => true };
 
@@ -45,15 +45,19 @@ class EngineBuildContainer implements BuildContainer {
     return this.id;
   }
 
-  async run(output: (chunk: Buffer) => Promise<void> | void, signal?: AbortSignal): Promise<number> {
+  async run(output: RunOutput, signal?: AbortSignal): Promise<number> {
     const container = this.#services.containers.find(this.id);
-    const sink = new OutputSink(output);
-    const attached = streamsOf(this.#services, container).attach(sink, {
-      stdin: false,
-      stdout: true,
-      stderr: true,
-      multiplexed: false,
-      detachKeys: Buffer.alloc(0),
+    const streams = streamsOf(this.#services, container);
+    const sinks = (['stdout', 'stderr'] as const).map((name) => {
+      const sink = new OutputSink((chunk) => output(chunk, name));
+      const attached = streams.attach(sink, {
+        stdin: false,
+        stdout: name === 'stdout',
+        stderr: name === 'stderr',
+        multiplexed: false,
+        detachKeys: Buffer.alloc(0),
+      });
+      return { sink, attached };
     });
     const stop = (): void => void killContainer(this.#services, this.id, 'KILL').catch(() => undefined);
     signal?.addEventListener('abort', stop, { once: true });
@@ -62,8 +66,10 @@ class EngineBuildContainer implements BuildContainer {
       await startContainer(this.#services, this.id);
       if (signal?.aborted) stop();
       const { exitCode } = await exited;
-      await attached;
-      await sink.flushed();
+      for (const { sink, attached } of sinks) {
+        await attached;
+        await sink.flushed();
+      }
       signal?.throwIfAborted();
       return exitCode;
     } finally {

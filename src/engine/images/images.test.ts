@@ -8,6 +8,7 @@ import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { buildImage } from '#engine/build/build.ts';
+import type { BuildContainer } from '#engine/build/build-container.ts';
 import { readContext } from '#engine/build/context.ts';
 import { Content } from '#services/content/content.ts';
 import { ImageStore } from '#services/images/store.ts';
@@ -248,6 +249,7 @@ test('a build copies, sets the config, and uses its cache until a file changes',
       'ARG B=base\nFROM $B AS one\nWORKDIR /w/x\nCOPY --chown=me . sub/\nFROM scratch\nCOPY --from=one /w /w\nENV k="v w"\nEXPOSE 80\n';
     const image = await buildImage(context, {
       dockerfile,
+      dockerfileName: 'Dockerfile',
       files,
       tags: [withDefaultTag(parseReference('out'))],
       arguments: {},
@@ -274,4 +276,75 @@ test('a build copies, sets the config, and uses its cache until a file changes',
   const third = await build('2');
   assert.notEqual(third.id, first.id);
   assert.deepEqual([...here.snapshots.prepared], []);
+});
+
+test('steps tell of their containers, stderr is red, and a quiet build that fails tells its steps', async () => {
+  await using here = await setUp();
+  await importBase(here);
+  const build = async (dockerfile: string, given: { quiet?: boolean; target?: string } = {}): Promise<string> => {
+    using lease = here.content.lease();
+    const files = await readContext(archive(text('g', 'G')), { content: here.content, tar: tarCodec, lease });
+    let output = '';
+    const write = (message: Readonly<Record<string, unknown>>): void => {
+      output += String(message['stream'] ?? '');
+    };
+    const container: BuildContainer = {
+      id: 'c'.repeat(64),
+      snapshotKey: '',
+      run: async (told) => {
+        await told(Buffer.from('out\n'), 'stdout');
+        await told(Buffer.from('err\n'), 'stderr');
+        return 3;
+      },
+      remove: async () => undefined,
+    };
+    const { images, emit } = here;
+    try {
+      await buildImage(
+        { images, tar: tarCodec, emit, write, createContainer: async () => container },
+        {
+          dockerfile,
+          dockerfileName: 'D',
+          files,
+          tags: [],
+          arguments: {},
+          labels: {},
+          target: given.target ?? '',
+          noCache: false,
+          remove: true,
+          forceRemove: false,
+          quiet: given.quiet ?? false,
+          resources: {},
+        },
+      );
+    } catch (error) {
+      output += `! ${(error as Error).message}`;
+    }
+    return output.replaceAll(/\b(?:sha256:)?[0-9a-f]{12,64}\b/g, 'ID');
+  };
+  const failed = [
+    'Step 1/2 : from base\n ---> ID\nStep 2/2 : run x\n ---> Running in ID\nout\n\x1b[91merr\n\x1b[0m',
+    "! The command '/bin/sh -c x' returned a non-zero code: 3",
+  ].join('');
+  assert.equal(await build('from base\nrun x\n'), failed);
+  assert.equal(await build('from base\nrun x\n', { quiet: true }), failed);
+  assert.equal(
+    await build('FROM base\nLABEL a=b\n'),
+    [
+      'Step 1/2 : FROM base\n ---> ID\nStep 2/2 : LABEL a=b\n ---> Running in ID\n',
+      ' ---> Removed intermediate container ID\n ---> ID\nSuccessfully built ID\n',
+    ].join(''),
+  );
+  assert.equal(
+    await build('FROM base\nCOPY ../x /\n'),
+    'Step 1/2 : FROM base\n ---> ID\nStep 2/2 : COPY ../x /\n! COPY failed: forbidden path outside the build context: ../x ()',
+  );
+  assert.equal(
+    await build('FROM --platform=a/b/c/d base\n'),
+    'Step 1/1 : FROM --platform=a/b/c/d base\n! failed to parse platform a/b/c/d: "a/b/c/d": cannot parse platform specifier: invalid argument',
+  );
+  assert.match(await build('FROM base\nSTOPSIGNAL foo\n'), /STOPSIGNAL foo\n! invalid signal: foo$/);
+  assert.match(await build('FROM base\nRUN\n'), /! The command '\/bin\/sh -c' returned a non-zero code: 3$/);
+  assert.equal(await build('FROM base AS one\n', { target: '0' }), '! target stage "0" could not be found');
+  assert.equal(await build('FROM base\nCOPY g\n').then((told) => told.startsWith('! dockerfile parse error')), true);
 });

@@ -4,6 +4,7 @@
  */
 import type { ImageRunConfig } from '#services/images/contract.ts';
 import { GantryError } from '#types/errors.ts';
+import { parseSignal } from '#types/signal.ts';
 import { goDurationNs } from '#types/timestamp.ts';
 import {
   type DockerfileInstruction,
@@ -65,7 +66,7 @@ export function shellOf(config: ImageRunConfig): readonly string[] {
 export function commandOf(rest: string, config: ImageRunConfig): string[] {
   const exec = parseJsonForm(rest);
   if (exec !== undefined) return exec;
-  return rest === '' ? [] : [...shellOf(config), rest];
+  return [...shellOf(config), ...(rest === '' ? [] : [rest])];
 }
 
 /** Joins a WORKDIR to the current one and cleans it. */
@@ -103,21 +104,21 @@ function exposedPorts(words: readonly string[]): Record<string, object> {
   const ports: Record<string, object> = {};
   for (const word of words) {
     const match = EXPOSED.exec(word);
-    if (match === null) throw new GantryError('invalid', `invalid containerPort: ${word}`);
+    if (match === null) throw new GantryError('invalid', `Invalid containerPort: ${word}`);
     const protocol = (match[3] || 'tcp').toLowerCase();
-    if (!['tcp', 'udp', 'sctp'].includes(protocol)) throw new GantryError('invalid', `invalid proto: ${protocol}`);
+    if (!['tcp', 'udp', 'sctp'].includes(protocol)) throw new GantryError('invalid', `Invalid proto: ${protocol}`);
     const first = Number(match[1]);
     const last = Number(match[2] ?? match[1]);
-    if (first > last || last > 65_535) throw new GantryError('invalid', `invalid containerPort: ${word}`);
+    if (first > last || last > 65_535) throw new GantryError('invalid', `Invalid containerPort: ${word}`);
     for (let port = first; port <= last; port += 1) ports[`${port}/${protocol}`] = {};
   }
   return ports;
 }
 
-function durationNs(text: string, flag: string): number {
+function durationNs(text: string, flag: string, line: number): number {
   const total = goDurationNs(text);
-  if (Number.isNaN(total) || total < 0) throw new GantryError('invalid', `time: invalid duration "${text}"`);
-  if (total > 0 && total < 1e6) throw new GantryError('invalid', `Interval "${flag}" cannot be less than 1ms`);
+  if (Number.isNaN(total) || total < 0) throw parseError(line, `time: invalid duration "${text}"`);
+  if (total > 0 && total < 1e6) throw parseError(line, `Interval "${flag}" cannot be less than 1ms`);
   return total;
 }
 
@@ -148,13 +149,13 @@ function healthcheck(instruction: DockerfileInstruction, context: ChangeContext)
       const field = HEALTH_FLAGS[name];
       if (field === undefined) throw parseError(instruction.line, `unknown flag: --${name}`);
       if (value === undefined) throw parseError(instruction.line, `missing a value on flag: --${name}`);
-      const number = name === 'retries' ? Number(value) : durationNs(value, name);
+      const number = name === 'retries' ? Number(value) : durationNs(value, name, instruction.line);
       if (!Number.isInteger(number) || number < 0)
         throw parseError(instruction.line, `--retries cannot be negative (${value})`);
       if (number !== 0) health[field] = number;
     }
   } else if (type === '') throw parseError(instruction.line, 'HEALTHCHECK requires at least one argument');
-  else throw parseError(instruction.line, `unknown type "${type.toUpperCase()}" in HEALTHCHECK (try CMD)`);
+  else throw parseError(instruction.line, `Unknown type "${type.toUpperCase()}" in HEALTHCHECK (try CMD)`);
   const seconds = (field: string): string => `${Number(health[field] ?? 0) / 1e9}s`;
   const comment = `HEALTHCHECK &{[${health.Test.map((part) => JSON.stringify(part)).join(' ')}] ${seconds('Interval')} ${seconds('Timeout')} ${seconds('StartPeriod')} ${seconds('StartInterval')} ${Number(health['Retries'] ?? 0)}}`;
   return { config: { ...context.config, Healthcheck: health as NonNullable<ImageRunConfig['Healthcheck']> }, comment };
@@ -183,7 +184,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
     return { config: { ...context.config, Cmd: command }, comment: `CMD ${quoteList(command)}`, setsCmd: true };
   },
   entrypoint: (instruction, context) => {
-    const command = commandOf(instruction.rest, context.config);
+    const command = instruction.rest === '' ? [] : commandOf(instruction.rest, context.config);
     const config = { ...context.config, Entrypoint: command, ...(context.cmdSet ? {} : { Cmd: null }) };
     return { config, comment: `ENTRYPOINT ${quoteList(command)}` };
   },
@@ -219,8 +220,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
   stopsignal: (instruction, context) => {
     exactlyOne(instruction);
     const signal = expandWord(instruction.rest, context.escape, context.variables);
-    if (!/^(?:SIG)?[A-Z][A-Z0-9+-]*$|^[1-9][0-9]*$/i.test(signal))
-      throw new GantryError('invalid', `invalid signal: ${signal}`);
+    parseSignal(signal);
     return { config: { ...context.config, StopSignal: signal }, comment: `STOPSIGNAL ${signal}` };
   },
   shell: (instruction, context) => {

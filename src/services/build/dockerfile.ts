@@ -51,16 +51,17 @@ export function parseError(line: number, text: string): GantryError {
 function readDirectives(lines: readonly string[]): { escape: string } {
   let escape = '\\';
   const seen = new Set<string>();
-  for (const [index, line] of lines.entries()) {
+  for (const line of lines) {
     const match = /^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$/.exec(line);
     if (match === null) break;
     const name = (match[1] ?? '').toLowerCase();
     if (!['syntax', 'escape', 'check'].includes(name)) break;
-    if (seen.has(name)) throw parseError(index + 1, `only one ${name} parser directive can be used`);
+    if (seen.has(name)) throw new GantryError('invalid', `only one ${name} parser directive can be used`);
     seen.add(name);
     if (name === 'escape') {
       escape = match[2] ?? '';
-      if (escape !== '\\' && escape !== '`') throw parseError(index + 1, `invalid ESCAPE '${escape}'. Must be ' or \\`);
+      if (escape !== '\\' && escape !== '`')
+        throw new GantryError('invalid', `invalid ESCAPE '${escape}'. Must be ' or \\`);
     }
   }
   return { escape };
@@ -86,7 +87,7 @@ export function parseDockerfile(text: string): Dockerfile {
     do {
       const line = lines[index] ?? '';
       if (line.length > LINE_LENGTH_LIMIT)
-        throw parseError(index + 1, `dockerfile line greater than max allowed size of ${LINE_LENGTH_LIMIT}`);
+        throw new GantryError('invalid', `dockerfile line greater than max allowed size of ${LINE_LENGTH_LIMIT}`);
       index += 1;
       const body: string = logical === '' && !open ? line.trimStart() : line;
       if (/^\s*#/.test(body)) continue;
@@ -100,7 +101,7 @@ export function parseDockerfile(text: string): Dockerfile {
       logical += open ? (match?.[1] ?? '') : body;
     } while (open && index < lines.length);
     if (logical.trim() === '') continue;
-    if (skippedBlank) warnings.push('[WARNING]: Empty continuation line found in:\n    ' + logical.trim());
+    if (skippedBlank) warnings.push(`[WARNING]: Empty continuation line found in: ${logical.trim()}`);
     const parsed = readInstruction(logical.trim(), start);
     const heredocs = HEREDOC_NAMES.has(parsed.name === 'onbuild' ? 'run' : parsed.name)
       ? readHeredocs(lines, { from: index, text: parsed.rest, line: start })
@@ -109,6 +110,7 @@ export function parseDockerfile(text: string): Dockerfile {
     instructions.push({ ...parsed, heredocs: heredocs?.documents ?? [] });
   }
   if (instructions.length === 0) throw new GantryError('invalid', 'file with no instructions');
+  if (warnings.length > 0) warnings.push('[WARNING]: Empty continuation lines will become errors in a future release.');
   return { escape, instructions, warnings };
 }
 
@@ -146,7 +148,7 @@ export function readInstruction(text: string, line: number): Omit<DockerfileInst
     writtenName,
     flags,
     rest,
-    original: `${writtenName.toUpperCase()}${text.slice(writtenName.length)}`,
+    original: text,
     line,
   };
 }
@@ -165,7 +167,7 @@ function readHeredocs(
     const body: string[] = [];
     for (;;) {
       const raw = lines[next];
-      if (raw === undefined) throw parseError(at.line, 'unterminated heredoc');
+      if (raw === undefined) throw new GantryError('invalid', 'unterminated heredoc');
       next += 1;
       const line = strip ? raw.replace(/^\t+/, '') : raw;
       if (line === name) break;
@@ -227,13 +229,13 @@ export function parsePairs(rest: string, options: { name: string; escape: string
   if (first === undefined) throw parseError(options.line, `${options.name} requires at least one argument`);
   if (!first.includes('=')) {
     const match = /^(\S+)\s+([\s\S]+)$/.exec(rest);
-    if (match === null) throw parseError(options.line, `${options.name} must have two arguments`);
+    if (match === null) throw new GantryError('invalid', `${options.name} must have two arguments`);
     return [[match[1] as string, match[2] as string]];
   }
   return words.map((word) => {
     const equals = word.indexOf('=');
     if (equals < 0) {
-      throw parseError(options.line, `Syntax error - can't find = in "${word}". Must be of the form: name=value`);
+      throw new GantryError('invalid', `Syntax error - can't find = in "${word}". Must be of the form: name=value`);
     }
     return [word.slice(0, equals), word.slice(equals + 1)];
   });

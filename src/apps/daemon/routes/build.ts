@@ -72,7 +72,10 @@ function resources(query: Query): BuildOptions['resources'] {
   };
 }
 
-async function withDockerfile(tree: EntryTree, written: string): Promise<{ dockerfile: string; files: EntryTree }> {
+async function withDockerfile(
+  tree: EntryTree,
+  written: string,
+): Promise<Pick<BuildOptions, 'dockerfile' | 'dockerfileName'> & { files: EntryTree }> {
   const path = cleanRelative(written === '' ? 'Dockerfile' : written);
   const file = tree.get(path) ?? (written === '' ? tree.get('dockerfile') : undefined);
   if (file === undefined || file.entry.type !== 'file')
@@ -80,7 +83,7 @@ async function withDockerfile(tree: EntryTree, written: string): Promise<{ docke
   if (file.entry.sizeBytes === 0) throw new GantryError('invalid', `the Dockerfile (${path}) cannot be empty`);
   const ignore = tree.get(`${path}.dockerignore`) ?? tree.get('.dockerignore');
   const files = ignore === undefined ? tree : applyIgnore(tree, await readText(ignore, DOCKERFILE_LIMIT_BYTES));
-  return { dockerfile: await readText(file, DOCKERFILE_LIMIT_BYTES), files };
+  return { dockerfile: await readText(file, DOCKERFILE_LIMIT_BYTES), dockerfileName: path, files };
 }
 
 /** The build routes. */
