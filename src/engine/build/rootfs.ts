@@ -4,13 +4,14 @@
  * Nothing else writes to that mount, so walking it link by link cannot be raced; every link is followed
  * inside the root, never on the host.
  */
-import { createReadStream } from 'node:fs';
-import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rmdir } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { closeSync, createReadStream } from 'node:fs';
+import { lstat, mkdir, mkdtemp, readdir, readlink, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createHash, randomUUID } from 'node:crypto';
 import { makeEntry } from '#services/images/tar-codec.ts';
 import type { Snapshotter } from '#services/snapshots/contract.ts';
+import { openRoot, readFileInRoot } from '#system/kernel/path.ts';
 import type { TarEntryType } from '#system/tar/contract.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
@@ -18,6 +19,10 @@ import type { SourceEntry } from './context.ts';
 
 /** Links followed for one path, as the kernel. */
 const LINK_LIMIT = 40;
+/** Largest user or group file read. */
+const TEXT_MAX_BYTES = 4 * 1024 * 1024;
+/** Directories within directories that are copied: deeper trees exceed what a path can name. */
+const DEPTH_LIMIT = 2048;
 
 /** A mounted, private view of a layer stack. */
 export class RootView implements AsyncDisposable {
@@ -82,9 +87,12 @@ export class RootView implements AsyncDisposable {
 
   /** A small text file; empty when it is missing. */
   async text(path: string): Promise<string> {
-    const resolved = await this.resolve(path);
-    const stats = await lstat(join(this.#root, resolved)).catch(() => undefined);
-    return stats?.isFile() === true ? readFile(join(this.#root, resolved), 'utf8') : '';
+    const rootFd = openRoot(this.#root);
+    try {
+      return readFileInRoot(rootFd, path, TEXT_MAX_BYTES)?.toString('utf8') ?? '';
+    } finally {
+      closeSync(rootFd);
+    }
   }
 
   /** Names in a resolved directory, sorted. */
@@ -94,6 +102,14 @@ export class RootView implements AsyncDisposable {
 
   /** Every entry at and below a resolved path. Extended attributes are not read. */
   async entries(resolved: string): Promise<SourceEntry[]> {
+    const found: SourceEntry[] = [];
+    await this.#collect(resolved, 0, found);
+    return found;
+  }
+
+  async #collect(resolved: string, depth: number, found: SourceEntry[]): Promise<void> {
+    if (depth > DEPTH_LIMIT)
+      throw new GantryError('invalid', `${resolved.slice(0, 100)}…: directories nest too deeply`);
     const full = join(this.#root, resolved);
     const stats = await lstat(full, { bigint: true });
     const type: TarEntryType = stats.isDirectory()
@@ -107,7 +123,7 @@ export class RootView implements AsyncDisposable {
             : stats.isBlockDevice()
               ? 'block'
               : 'character';
-    if (stats.isSocket()) return [];
+    if (stats.isSocket()) return;
     const device = Number(stats.rdev);
     const entry = makeEntry(resolved, type, {
       mode: Number(stats.mode) & 0o7777,
@@ -120,11 +136,10 @@ export class RootView implements AsyncDisposable {
       deviceMinor: (device & 0xff) | ((device >> 12) & 0xfff00),
     });
     const open = (): AsyncIterable<Buffer> => createReadStream(full);
-    const found: SourceEntry[] = [{ entry, contentDigest: type === 'file' ? await digestFile(full) : '', open }];
-    if (type !== 'directory') return found;
+    found.push({ entry, contentDigest: type === 'file' ? await digestFile(full) : '', open });
+    if (type !== 'directory') return;
     for (const name of await this.names(resolved))
-      found.push(...(await this.entries(resolved === '' ? name : `${resolved}/${name}`)));
-    return found;
+      await this.#collect(resolved === '' ? name : `${resolved}/${name}`, depth + 1, found);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
