@@ -212,18 +212,22 @@ function inNetwork(services: Services, record: ContainerRecord, wanted: string):
   }
 }
 
-function portTest(values: readonly string[], portsOf: (container: LiveContainer) => string[]): Test {
-  const wanted = new Set(
-    values.flatMap((value) => {
-      try {
-        const { first, last, protocol } = parseNatPort(value);
-        return Array.from({ length: last - first + 1 }, (_, index) => `${first + index}/${protocol}`);
-      } catch (error) {
-        throw new GantryError('invalid', errorMessage(error), { cause: error });
-      }
-    }),
-  );
-  return (container) => portsOf(container).some((port) => wanted.has(port));
+/** Ranges are compared as such: a filter may name all ports, many times over. Exported for tests. */
+export function portTest<T>(values: readonly string[], portsOf: (container: T) => string[]): (container: T) => boolean {
+  const wanted = values.map((value) => {
+    try {
+      return parseNatPort(value);
+    } catch (error) {
+      throw new GantryError('invalid', errorMessage(error), { cause: error });
+    }
+  });
+  return (container) =>
+    portsOf(container).some((text) => {
+      const port = parseNatPort(text);
+      return wanted.some(
+        ({ first, last, protocol }) => protocol === port.protocol && port.first >= first && port.last <= last,
+      );
+    });
 }
 
 function isTrue(key: string, value: string): boolean {

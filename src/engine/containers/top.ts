@@ -8,7 +8,9 @@ import { publishContainerEvent } from './events.ts';
 
 const run = promisify(execFile);
 /** A host has at most a few tens of thousands of processes, a line each. */
-const PS_OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
+const PS_OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024;
+/** Longest run of `ps`; it hangs when a process of the host does in the kernel. */
+const PS_TIMEOUT_MS = 30_000;
 /** Characters of arguments docker lets through to `ps`. */
 const SAFE_ARGUMENTS = /\s+/;
 
@@ -22,6 +24,7 @@ export async function topContainer(
   services: Pick<Services, 'containers' | 'events'>,
   reference: string,
   psArguments: string,
+  signal?: AbortSignal,
 ): Promise<TopResult> {
   const container = services.containers.find(reference);
   const { status } = container.state;
@@ -34,7 +37,7 @@ export async function topContainer(
   const args = (psArguments === '' ? '-ef' : psArguments).split(SAFE_ARGUMENTS).filter((arg) => arg !== '');
   checkArguments(args.join(' '));
   const pids = await container.task.shim.pids(container.id);
-  const output = await ps(args, pids);
+  const output = await ps(args, pids, signal);
   const result = selectProcesses(output, new Set(pids));
   publishContainerEvent(services.events, container.record, 'top');
   return result;
@@ -48,11 +51,21 @@ function checkArguments(args: string): void {
 }
 
 /** First with `-q` (only these processes); some formats refuse it, then the whole table is read. */
-async function ps(args: readonly string[], pids: readonly number[]): Promise<string> {
-  const options = { maxBuffer: PS_OUTPUT_LIMIT_BYTES, env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' } };
+async function ps(args: readonly string[], pids: readonly number[], signal?: AbortSignal): Promise<string> {
+  const options = {
+    maxBuffer: PS_OUTPUT_LIMIT_BYTES,
+    timeout: PS_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+    env: { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' },
+    ...(signal === undefined ? {} : { signal }),
+  } as const;
   try {
     return (await run('ps', [...args, '-q', pids.join(',')], options)).stdout;
-  } catch {
+  } catch (error) {
+    // What ran out of time or of interest would only do so again.
+    if (signal?.aborted === true || (error as { killed?: boolean }).killed === true) {
+      throw new GantryError('system', `error running ps: ${errorMessage(error)}`, { cause: error });
+    }
     try {
       return (await run('ps', [...args], options)).stdout;
     } catch (error) {

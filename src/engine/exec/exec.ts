@@ -16,7 +16,7 @@ import type { Services } from '../services.ts';
 
 /** An ended exec can be inspected this long (dockerd collects every five minutes). */
 const ENDED_KEPT_MS = 5 * 60_000;
-/** Execs of one container, ended ones included; the oldest ended ones go first. */
+/** Execs of one container; the oldest ended ones go first, and when none has ended no more are created. */
 export const EXECS_PER_CONTAINER_LIMIT = 10_000;
 
 /** `POST /containers/{id}/exec`. */
@@ -61,13 +61,20 @@ export function requireRunning(container: LiveContainer): void {
   if (!isAlive(container.state)) throw new GantryError('conflict', `container ${container.id} is not running`);
 }
 
-function collectEnded(services: Pick<Services, 'containers'>, container: LiveContainer): void {
+/** Makes room for one more; throws `conflict` when there is none. Exported for tests. */
+export function collectEnded(services: Pick<Services, 'containers'>, container: LiveContainer): void {
   const limit = Date.now() - ENDED_KEPT_MS;
   for (const [id, exec] of container.execs) {
     const ended = exec.endedAtMs;
     if (ended === undefined) continue;
     if (ended < limit || container.execs.size >= EXECS_PER_CONTAINER_LIMIT)
       services.containers.removeExec(container, id);
+  }
+  if (container.execs.size >= EXECS_PER_CONTAINER_LIMIT) {
+    throw new GantryError(
+      'conflict',
+      `container ${container.id} has ${EXECS_PER_CONTAINER_LIMIT} execs that have not ended: start them or restart the container`,
+    );
   }
 }
 

@@ -11,6 +11,7 @@ import { buildImage } from '#engine/build/build.ts';
 import type { BuildContainer } from '#engine/build/build-container.ts';
 import { readContext } from '#engine/build/context.ts';
 import { Content } from '#services/content/content.ts';
+import { parseImageConfig } from '#services/images/config.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { makeEntry, type TarPiece, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
 import type { Layer, Snapshotter } from '#services/snapshots/contract.ts';
@@ -347,4 +348,43 @@ test('steps tell of their containers, stderr is red, and a quiet build that fail
   assert.match(await build('FROM base\nRUN\n'), /! The command '\/bin\/sh -c' returned a non-zero code: 3$/);
   assert.equal(await build('FROM base AS one\n', { target: '0' }), '! target stage "0" could not be found');
   assert.equal(await build('FROM base\nCOPY g\n').then((told) => told.startsWith('! dockerfile parse error')), true);
+});
+
+test('a slow body of an import outlives the limit for the start of the answer', { timeout: 20_000 }, async () => {
+  await using here = await setUp();
+  const { createServer } = await import('node:http');
+  const server = createServer((request, response) => {
+    if (request.url === '/never') return;
+    void (async () => {
+      response.writeHead(200).flushHeaders();
+      for await (const chunk of archive(text('slow', 'x'))) {
+        await new Promise((resolve) => setTimeout(resolve, 700));
+        response.write(chunk);
+      }
+      response.end();
+    })();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const from = `http://127.0.0.1:${(server.address() as { port: number }).port}`;
+    const load = (path: string): Promise<unknown> =>
+      importImage(
+        { images: here.images, tar: tarCodec, emit: here.emit },
+        { source: from + path, body: archive(), message: '', changes: [], write: () => {}, startTimeoutMs: 400 },
+      );
+    await load('/slow');
+    await assert.rejects(load('/never'), /timeout awaiting response headers/);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+test('an image has at most 125 layers', () => {
+  const config = (count: number): Buffer =>
+    Buffer.from(
+      JSON.stringify({ rootfs: { type: 'layers', diff_ids: Array(count).fill(`sha256:${'a'.repeat(64)}`) } }),
+    );
+  assert.equal(parseImageConfig(config(125)).rootfs.diff_ids.length, 125);
+  assert.throws(() => parseImageConfig(config(126)), { message: 'max depth exceeded' });
 });

@@ -28,6 +28,8 @@ export interface ImportOptions {
   readonly platform?: Platform;
   readonly reference?: Reference;
   readonly write: WriteProgress;
+  /** Longest wait for a server's answer to begin; for tests. */
+  readonly startTimeoutMs?: number;
 }
 
 /** Longest wait for a server's answer to begin. */
@@ -38,12 +40,21 @@ async function openSource(options: ImportOptions, signal?: AbortSignal): Promise
   const url = /^https?:\/\//.test(options.source) ? options.source : `http://${options.source}`;
   if (!URL.canParse(url)) throw new GantryError('invalid', `parse "${url}": invalid URI for request`);
   await options.write({ status: `Downloading from ${url}` });
-  const starting = AbortSignal.timeout(DOWNLOAD_START_TIMEOUT_MS);
+  // Only the wait for the answer's head is limited: the body may take its time.
+  const starting = new AbortController();
+  const timer = setTimeout(
+    () => starting.abort(new Error('timeout awaiting response headers')),
+    options.startTimeoutMs ?? DOWNLOAD_START_TIMEOUT_MS,
+  );
   let response: Response;
   try {
-    response = await fetch(url, { signal: signal === undefined ? starting : AbortSignal.any([signal, starting]) });
+    response = await fetch(url, {
+      signal: signal === undefined ? starting.signal : AbortSignal.any([signal, starting.signal]),
+    });
   } catch (error) {
     throw new GantryError('system', `Get "${url}": ${(error as Error).message}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
   }
   if (!response.ok || response.body === null) {
     throw new GantryError('system', `failed to GET ${url} with status ${response.status} ${response.statusText}: `);

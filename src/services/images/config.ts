@@ -8,8 +8,8 @@ import { type Digest, isDigest } from '#types/digest.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { ImageConfig, ImageHistoryEntry, ImageRunConfig } from './contract.ts';
 
-/** Layers of one image (docker: 125 with overlay2, counted without the top). */
-export const LAYER_COUNT_LIMIT = 127;
+/** Layers of one image, as docker's layer store allows. */
+export const LAYER_COUNT_LIMIT = 125;
 
 function record(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

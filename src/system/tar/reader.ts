@@ -96,10 +96,12 @@ async function nextHeader(
   source: ByteSource,
 ): Promise<{ header: RawHeader; block: Buffer; extensions: Extensions } | undefined> {
   const extensions: Extensions = { longName: undefined, longLink: undefined, pax: [] };
+  // Compat: an archive may end after global records (an empty tree of git), but not after those of one file.
+  let pending = false;
   for (let count = 0; count <= EXTENSIONS_MAX; count += 1) {
     const block = await source.read(BLOCK_BYTES);
     if (block === undefined || isZeroBlock(block)) {
-      if (count > 0) throw unexpectedEnd();
+      if (pending) throw unexpectedEnd();
       const second = block === undefined ? undefined : await source.read(BLOCK_BYTES);
       if (second !== undefined && !isZeroBlock(second)) throw invalidHeader();
       return undefined;
@@ -111,8 +113,9 @@ async function nextHeader(
     // Global records are read and, like in Go and docker, not applied.
     else if (header.type === 'g') {
       parsePax(await readExtension(source, header.size));
-      count -= 1;
+      continue;
     } else return { header, block: Buffer.from(block), extensions };
+    pending = true;
   }
   throw invalidHeader();
 }

@@ -277,3 +277,29 @@ test('leaving early closes the source', async (context) => {
   }
   assert.equal(stream.destroyed, true);
 });
+
+test('global headers count as extended headers: an endless row of them is refused', async () => {
+  const header = (type: string): Buffer => {
+    const block = Buffer.alloc(512);
+    block.write('x', 0);
+    block.write('0000644\0', 100);
+    block.write('00000000000\0', 124);
+    block.write('00000000000\0', 136);
+    block.write(type, 156);
+    block.write('ustar\x0000', 257);
+    block.fill(' ', 148, 156);
+    block.write(
+      `${block
+        .reduce((sum, byte) => sum + byte, 0)
+        .toString(8)
+        .padStart(6, '0')}\0 `,
+      148,
+    );
+    return block;
+  };
+  const archive = (globals: number, rest: Buffer[]): AsyncIterable<Buffer> =>
+    split(Buffer.concat([...Array.from({ length: globals }, () => header('g')), ...rest, TAR_END]), 512);
+  assert.equal((await readAll(archive(16, [header('0')]))).length, 1);
+  assert.equal((await readAll(archive(1, []))).length, 0);
+  await assert.rejects(readAll(archive(17, [header('0')])), /invalid tar header/);
+});

@@ -135,7 +135,7 @@ async function inspect(services: Services, context: RouteContext): Promise<void>
 }
 
 async function top(services: Services, context: RouteContext): Promise<void> {
-  context.json(await topContainer(services, idOf(context), context.query.text('ps_args')));
+  context.json(await topContainer(services, idOf(context), context.query.text('ps_args'), context.signal));
 }
 
 async function start(services: Services, context: RouteContext): Promise<void> {
