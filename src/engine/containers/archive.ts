@@ -92,6 +92,12 @@ async function openRoot(
   const { state, record } = container;
   if (isAlive(state)) {
     const view = services.archives.openRunning(state.pid);
+    try {
+      await requireSameProcess(container, state.pid);
+    } catch (error) {
+      view[Symbol.dispose]();
+      throw error;
+    }
     return { view, [Symbol.asyncDispose]: async () => view[Symbol.dispose]() };
   }
   await using undo = new AsyncDisposableStack();
@@ -110,6 +116,17 @@ async function openRoot(
   const view = undo.use(await services.archives.openStopped(held.path, mounts));
   const kept = undo.move();
   return { view, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/**
+ * The number may belong to another process of the host by now. The root is open already, so when the shim still has
+ * its process under that number afterwards, it was the container's when it was opened.
+ */
+async function requireSameProcess(container: LiveContainer, pid: number): Promise<void> {
+  const found = await container.task?.shim.state(container.id);
+  if (found === undefined || found.status === 'stopped' || found.pid !== pid) {
+    throw new GantryError('conflict', `container ${container.id} is not running`);
+  }
 }
 
 /** The root mounted on the host. A stopped container's lock is held meanwhile, so that no start comes in between. */
