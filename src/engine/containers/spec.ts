@@ -1,11 +1,12 @@
 /** From a container's record to what the runtime is told: gathers what the pure spec builder needs. */
-import { closeSync, mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContainerRecord } from '#services/containers/container.ts';
 import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { buildSpec, execProcess } from '#services/spec/build-spec.ts';
 import type { ContainerMount } from '#services/spec/mounts.ts';
+import { checkPropagation } from '#services/spec/propagation.ts';
 import { type ResolvedUser, resolveUser } from '#services/spec/user.ts';
 import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '#system/kernel/mount.ts';
 import { openRoot, readFileInRoot } from '#system/kernel/path.ts';
@@ -133,7 +134,14 @@ function userMounts(record: ContainerRecord, volumes: ReadonlyMap<string, string
         ...options,
       };
     });
+  for (const { source, propagation } of mounts) requirePropagation(source, propagation);
   return [...mounts, ...tmpfsMounts(record)];
+}
+
+/** Throws when the mount that `source` lies on cannot propagate so. */
+function requirePropagation(source: string, propagation: string): void {
+  if (!/^r?(shared|slave)$/.test(propagation)) return;
+  checkPropagation(readFileSync('/proc/self/mountinfo', 'utf8'), realpathSync(source), propagation);
 }
 
 function bindOptions(wanted: Mount | undefined, nonRecursiveReadOnly: boolean): Partial<ContainerMount> {
