@@ -4,12 +4,16 @@ import { chmodSync, globSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { startDaemon, TestDaemon } from '../harness/daemon.ts';
 import { orphans } from '../harness/orphans.ts';
 import { eventually, run } from '../harness/processes.ts';
 
 const foreign = process.env['GANTRY_TEST_HOST'] !== undefined;
 const options = foreign ? { skip: 'needs a daemon process of our own; GANTRY_TEST_HOST names another engine' } : {};
+
+const WARM_SHIM_MS = 700;
+const CLEANUP_MS = 700;
 
 async function nothingOrphaned(daemon: TestDaemon): Promise<void> {
   let left: string[] = [];
@@ -114,6 +118,8 @@ for (const step of ['create', 'start', 'delete']) {
     try {
       await daemon.start();
       await daemon.loadBusybox();
+      // The shim that was started ahead is taken: its directory is not the container's.
+      await delay(WARM_SHIM_MS);
       const result = await daemon.docker([
         'run',
         '--name',
@@ -132,6 +138,8 @@ for (const step of ['create', 'start', 'delete']) {
         assert.match(result.stderr, /failed to (create|start) task for container/);
         assert.equal(await daemon.inspect('broken', '{{.State.Status}}'), 'created');
       }
+      // Every try to clean up meets the broken runtime.
+      await delay(CLEANUP_MS);
       writeFileSync(`${runtime}.off`, '');
       await nothingOrphaned(daemon);
       await daemon.ok('rm', '-f', 'broken');

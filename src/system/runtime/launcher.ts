@@ -105,12 +105,23 @@ function jsonRecord(text: string): StartRecord {
   }
 }
 
+/** While its connection is open the process lives, so the ID is still its own. */
+function killShim(shim: TaskShim): void {
+  try {
+    process.kill(shim.pid, 'SIGKILL');
+  } catch {
+    // It ended by itself.
+  }
+}
+
 class ContainerdShimLauncher implements ShimLauncher {
   readonly #options: ShimLauncherOptions;
   readonly #events: ShimEventServer;
   readonly #environment: NodeJS.ProcessEnv;
   readonly #eventSocket: string;
   readonly #warm: WarmShims;
+  /** Connected shims by the bundle they serve: one started idle has another working directory. */
+  readonly #serving = new Map<string, TaskShim>();
 
   constructor(options: ShimLauncherOptions, events: ShimEventServer, eventSocket: string) {
     this.#options = options;
@@ -136,8 +147,12 @@ class ContainerdShimLauncher implements ShimLauncher {
   }
 
   async start(options: ShimStartOptions, signal?: AbortSignal): Promise<Shim> {
-    const warm = await this.#warm.take(options);
-    return warm ?? (await this.#launch(options, signal));
+    const shim = (await this.#warm.take(options)) ?? (await this.#launch(options, signal));
+    this.#serving.set(options.bundle, shim);
+    void shim.closed.then(() => {
+      if (this.#serving.get(options.bundle) === shim) this.#serving.delete(options.bundle);
+    });
+    return shim;
   }
 
   async connect(address: string, signal?: AbortSignal): Promise<Shim> {
@@ -148,6 +163,8 @@ class ContainerdShimLauncher implements ShimLauncher {
 
   async cleanup(options: ShimStartOptions): Promise<void> {
     killStrayShims(options.bundle, 'all');
+    const serving = this.#serving.get(options.bundle);
+    if (serving !== undefined) killShim(serving);
     await this.#run(options, ['-bundle', options.bundle, 'delete'], AbortSignal.timeout(START_TIMEOUT_MS));
     await removeDeadSocket(options.bundle);
   }
