@@ -255,7 +255,9 @@ test('a container swapping a directory for a link all the time cannot make us re
   const ended = new Promise((resolve) => worker.once('exit', resolve));
   let succeeded = 0;
   const until = performance.now() + 1500;
-  while (performance.now() < until) {
+  // A read only counts when no swap came in between: on a busy machine that can take a while.
+  const limit = until + 20_000;
+  while (performance.now() < until || (succeeded === 0 && performance.now() < limit)) {
     try {
       for (const name of await names(archives.get(at('/swap/secret')).archive)) assert.notEqual(name, 'secret secret');
       for (const name of await names(archives.get(at('/')).archive))

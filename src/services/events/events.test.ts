@@ -108,3 +108,18 @@ const CASES: readonly (readonly [string, EngineEvent, Record<string, string[]>, 
 for (const [name, one, wanted, expected] of CASES) {
   test(`filter: ${name}`, () => assert.equal(matchesEvent(one, filters(wanted)), expected));
 }
+
+test('a stream ends at its end also when timers run ahead of the clock', { timeout: 5_000 }, async () => {
+  // Every reading lags: the timer for the end fires before the clock gets there.
+  let lagNs = 8_000_000n;
+  const lagging = (): bigint => {
+    lagNs = lagNs > 0n ? lagNs - 1_000_000n : 0n;
+    return BigInt(Date.now()) * 1_000_000n - lagNs;
+  };
+  const events = new Events(lagging);
+  const untilNs = lagging() + 20_000_000n;
+  for await (const event of events.stream({ untilNs, filters: new Map() }, new AbortController().signal)) {
+    assert.fail(`unexpected ${event.Action}`);
+  }
+  assert.ok(lagging() >= untilNs);
+});

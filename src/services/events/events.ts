@@ -85,8 +85,7 @@ export class Events implements EventPublisher {
     });
     if (options.sinceNs !== undefined) yield* this.#past(options.sinceNs, options.untilNs, options.filters);
     const untilNs = options.untilNs;
-    const deadline =
-      untilNs === undefined ? undefined : setTimeout(() => wake?.(), millisecondsUntil(untilNs, this.#nowNs()));
+    let deadline: NodeJS.Timeout | undefined;
     const onAbort = (): void => wake?.();
     signal.addEventListener('abort', onAbort);
     try {
@@ -97,9 +96,13 @@ export class Events implements EventPublisher {
         }
         if (untilNs !== undefined && this.#nowNs() >= untilNs) return;
         if (signal.aborted) return;
+        // Armed for each wait: a timer may fire a little before our own clock reaches the end.
+        const waitMs = untilNs === undefined ? undefined : millisecondsUntil(untilNs, this.#nowNs());
         await new Promise<void>((resolve) => {
           wake = resolve;
+          if (waitMs !== undefined) deadline = setTimeout(resolve, waitMs);
         });
+        clearTimeout(deadline);
         wake = undefined;
       }
     } finally {
