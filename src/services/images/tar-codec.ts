@@ -2,7 +2,7 @@
 import { decompress } from '#system/tar/compression.ts';
 import type { TarEntry, TarReadEntry } from '#system/tar/contract.ts';
 import { readTar } from '#system/tar/reader.ts';
-import { tarHeader } from '#system/tar/writer.ts';
+import { TAR_END, tarHeader, tarPadding } from '#system/tar/writer.ts';
 
 export interface TarCodec {
   /** Reads an uncompressed archive; fails on a truncated or malformed one. */
@@ -15,16 +15,6 @@ export interface TarCodec {
 
 /** The engine's own codec. */
 export const tarCodec: TarCodec = { read: readTar, header: tarHeader, decompress };
-
-const BLOCK_BYTES = 512;
-
-/** Zeros up to the next block. */
-export function tarPadding(sizeBytes: number): Buffer {
-  return Buffer.alloc((BLOCK_BYTES - (sizeBytes % BLOCK_BYTES)) % BLOCK_BYTES);
-}
-
-/** The two zero blocks at the end. */
-export const TAR_END: Buffer = Buffer.alloc(2 * BLOCK_BYTES);
 
 /** An entry with the usual defaults. */
 export function makeEntry(path: string, type: TarEntry['type'], fields: Partial<TarEntry> = {}): TarEntry {
