@@ -48,9 +48,19 @@ function cancelled(error: unknown): boolean {
   return (error as { failureType?: string } | undefined)?.failureType === 'cancelledByParent';
 }
 
+/** An error of `await using` names neither the disposal's error nor the one that came first: both, last one first. */
+function unfold(error: unknown): unknown[] {
+  if (!(error instanceof Error) || error.name !== 'SuppressedError') return [error];
+  const { error: last, suppressed } = error as SuppressedError;
+  return [...unfold(last), ...unfold(suppressed)];
+}
+
 function describeFailure(outcome: Outcome): string {
   const cause = (outcome.error as { cause?: unknown } | undefined)?.cause ?? outcome.error;
-  const text = inspect(cause, { depth: 4, breakLength: 120, maxStringLength: 8_000 }).replaceAll('\n', '\n    ');
+  const text = unfold(cause)
+    .map((error) => inspect(error, { depth: 4, breakLength: 120, maxStringLength: 8_000 }))
+    .join('\nand before it:\n')
+    .replaceAll('\n', '\n    ');
   return `  FAIL ${outcome.name}\n    ${text}\n`;
 }
 
