@@ -58,9 +58,9 @@ export async function sendSignal(
   try {
     await task.shim.kill(container.id, signal);
   } catch (error) {
-    if (errorKind(error) === 'notFound' || /process already finished|no such process/i.test(String(error))) {
-      throw notRunning(container);
-    }
+    // A connection that closed means the run is over: its supervisor is at work on the end, or about to be.
+    const isOver = ['notFound', 'unavailable'].includes(errorKind(error));
+    if (isOver || /process already finished|no such process/i.test(String(error))) throw notRunning(container);
     throw wrapError(`cannot kill container: ${container.record.name}`, error);
   }
   publishContainerEvent(services.events, container.record, 'kill', { signal: String(signal) });

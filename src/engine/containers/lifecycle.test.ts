@@ -294,6 +294,19 @@ test('a shim that dies counts as an exit with an unknown code', async () => {
   assert.ok(container.state.status === 'exited' && container.state.exitCode !== 0);
 });
 
+test('a container whose shim has just gone is removed, stopped and killed as one that ends by itself', async () => {
+  await using fake = fakeServices();
+  const [removed, stopped, killed] = [await running(fake), await running(fake), await running(fake)];
+  for (const container of [removed, stopped, killed]) fake.shim(container).die();
+  await Promise.all([
+    removeContainer(fake.services, removed.id, FORCE),
+    stopContainer(fake.services, stopped.id, { signal: '', timeoutSeconds: 5 }),
+    assert.rejects(killContainer(fake.services, killed.id, 'KILL'), { kind: 'conflict' }),
+  ]);
+  assert.equal(fake.services.containers.get(removed.id), undefined);
+  assert.equal(stopped.state.status, 'exited');
+});
+
 test('an out-of-memory kill is told and shown', async () => {
   await using fake = fakeServices();
   using _watch = watchOutOfMemory(fake.services);
