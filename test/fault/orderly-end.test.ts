@@ -1,6 +1,6 @@
 /** SIGTERM, SIGHUP and restarts as an administrator makes them. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -40,6 +40,8 @@ test('SIGTERM gives containers their stop signal and their time, and ends in ord
 test('SIGHUP takes up debug and labels and tells of it', options, async () => {
   const file = join(process.env['TMPDIR'] ?? '/tmp', `gantry-reload-${process.pid}.json`);
   writeFileSync(file, '{}');
+  using stack = new DisposableStack();
+  stack.defer(() => rmSync(file));
   await using daemon = await startDaemon({ bridge: false, busybox: false, flags: ['--config-file', file] });
   const since = Math.floor(Date.now() / 1000) - 1;
   writeFileSync(file, JSON.stringify({ debug: true, labels: ['colour=green'] }));
