@@ -77,6 +77,8 @@ export interface ReloadableSettings {
   readonly runtimes: Readonly<Record<string, RuntimeSettings>>;
   readonly insecureRegistries: readonly string[];
   readonly registryMirrors: readonly string[];
+  /** Driver → options given to new networks (`--default-network-opt`). */
+  readonly networkOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** Values given to containers that name none. */
   readonly defaults: DaemonDefaults;
 }

@@ -81,11 +81,9 @@ export function endpointRequest(containerId: Id, options: Partial<EndpointReques
     network: 'bridge',
     containerId,
     containerName: `name-${containerId.slice(0, 6)}`,
-    aliases: [],
     publish: [],
     exposed: [],
     links: [],
-    sysctls: {},
     ...options,
   };
 }

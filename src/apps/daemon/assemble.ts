@@ -12,6 +12,7 @@ import { Events } from '#services/events/events.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { FileLogDrivers } from '#services/logs/drivers.ts';
 import type { BridgeOptions } from '#services/networks/bridge-device.ts';
+import type { AddressPool } from '#services/networks/ipam.ts';
 import { openNetworks } from '#services/networks/networks.ts';
 import { openSnapshotter } from '#services/snapshots/open.ts';
 import { FifoProcessStreams } from '#services/streams/process-streams.ts';
@@ -30,6 +31,8 @@ export interface AssembleOptions {
   /** `overlay2` or `vfs`; empty: the best that works. */
   readonly storageDriver: string;
   readonly bridge: BridgeOptions;
+  /** `--default-address-pool`; empty: the built-in ones. */
+  readonly addressPools: readonly AddressPool[];
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
   /** Read at each use, so that a reload takes effect. */
   readonly current: () => ReloadableSettings;
@@ -73,6 +76,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
       instance: createHash('sha256').update(`${paths.dataRoot}\0${paths.execRoot}`).digest('hex').slice(0, 8),
       namespaceDirectory: join(paths.execRoot, 'netns'),
       bridge: options.bridge,
+      addressPools: options.addressPools,
       warn,
     }),
   );
@@ -92,6 +96,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
     images: new ImageStore(database, content, snapshots),
     logs: new FileLogDrivers(warn),
     networks,
+    resolver: undefined,
     settings,
     shims,
     snapshots,

@@ -26,6 +26,7 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
     runtimes,
     insecureRegistries: options.insecureRegistries,
     registryMirrors: options.registryMirrors,
+    networkOptions: options.networkOptions,
     defaults: {
       ulimits: Object.values(options.defaultUlimits),
       shmSizeBytes: options.defaultShmSizeBytes,

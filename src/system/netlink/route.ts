@@ -26,6 +26,7 @@ export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
 export const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
 export const RTM_NEWNEIGH = 28;
 export const AF_INET = 2;
@@ -35,6 +36,7 @@ const IFF_UP = 1;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_PROTINFO = 12;
 const IFLA_LINKINFO = 18;
@@ -43,9 +45,14 @@ const IFLA_NET_NS_FD = 28;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
+const IFLA_MACVLAN_MODE = 1;
+const IFLA_IPVLAN_MODE = 1;
+const IFLA_IPVLAN_FLAGS = 2;
+const IFLA_VLAN_ID = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_BROADCAST = 4;
+const IFA_F_NODAD = 2;
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
@@ -54,6 +61,7 @@ const RTPROT_BOOT = 3;
 const RTPROT_STATIC = 4;
 const RTN_UNICAST = 1;
 const RT_SCOPE_LINK = 253;
+const RT_SCOPE_NOWHERE = 255;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NTF_MASTER = 4;
@@ -226,6 +234,101 @@ function peerBytes(attributes: readonly Attribute[]): Buffer {
   return Buffer.concat(parts);
 }
 
+/** A device on top of another one, made inside a namespace. */
+export interface StackedOptions {
+  readonly name: string;
+  /** Index of the device below, in the namespace of the request. */
+  readonly parent: number;
+  readonly namespaceFd: number;
+  readonly mtu?: number;
+  readonly address?: string;
+}
+
+/** macvlan modes as the kernel numbers them. */
+export const MACVLAN_MODES: Readonly<Record<string, number>> = { private: 1, vepa: 2, bridge: 4, passthru: 8 };
+/** ipvlan modes as the kernel numbers them. */
+export const IPVLAN_MODES: Readonly<Record<string, number>> = { l2: 0, l3: 1, l3s: 2 };
+/** ipvlan flags as the kernel numbers them. */
+export const IPVLAN_FLAGS: Readonly<Record<string, number>> = { bridge: 0, private: 1, vepa: 2 };
+
+/** Adds a macvlan device. */
+export function addMacvlan(options: StackedOptions & { readonly mode: number }): Request {
+  return addStacked('macvlan', options, [[IFLA_MACVLAN_MODE, u32(options.mode)]]);
+}
+
+/** Adds an ipvlan device. */
+export function addIpvlan(options: StackedOptions & { readonly mode: number; readonly flags: number }): Request {
+  return addStacked('ipvlan', options, [
+    [IFLA_IPVLAN_MODE, u16(options.mode)],
+    [IFLA_IPVLAN_FLAGS, u16(options.flags)],
+  ]);
+}
+
+function addStacked(kind: string, options: StackedOptions, data: readonly Attribute[]): Request {
+  const { name, parent, namespaceFd, mtu, address } = options;
+  return {
+    what: `add ${kind} ${name}`,
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: linkBody(),
+    attributes: [
+      [IFLA_IFNAME, text(name)],
+      [IFLA_LINK, u32(parent)],
+      [IFLA_NET_NS_FD, u32(namespaceFd)],
+      ...(mtu === undefined ? [] : [[IFLA_MTU, u32(mtu)] as const]),
+      ...(address === undefined ? [] : [[IFLA_ADDRESS, macBytes(address)] as const]),
+      [
+        IFLA_LINKINFO,
+        [
+          [IFLA_INFO_KIND, Buffer.from(kind)],
+          [IFLA_INFO_DATA, data],
+        ],
+      ],
+    ],
+  };
+}
+
+/** Adds a VLAN device, up. */
+export function addVlan(name: string, parent: number, vlanId: number): Request {
+  return {
+    what: `add vlan ${name}`,
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: linkBody(0, IFF_UP, IFF_UP),
+    attributes: [
+      [IFLA_IFNAME, text(name)],
+      [IFLA_LINK, u32(parent)],
+      [
+        IFLA_LINKINFO,
+        [
+          [IFLA_INFO_KIND, Buffer.from('vlan')],
+          [IFLA_INFO_DATA, [[IFLA_VLAN_ID, u16(vlanId)]]],
+        ],
+      ],
+    ],
+  };
+}
+
+/** Adds a device of a kind without settings (`dummy`), up. */
+export function addSimpleLink(name: string, kind: string): Request {
+  return {
+    what: `add ${kind} ${name}`,
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    body: linkBody(0, IFF_UP, IFF_UP),
+    attributes: [
+      [IFLA_IFNAME, text(name)],
+      [IFLA_LINKINFO, [[IFLA_INFO_KIND, Buffer.from(kind)]]],
+    ],
+  };
+}
+
+function u16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(value);
+  return bytes;
+}
+
 /** Changes a link; only the given properties. */
 export function setLink(
   index: number,
@@ -303,11 +406,14 @@ export function addAddress(index: number, address: string, prefixLength: number)
     broadcast.writeUInt32BE((bytes.readUInt32BE(0) | (0xffffffff >>> prefixLength)) >>> 0);
     attributes.push([IFA_BROADCAST, broadcast]);
   }
+  const body = addressBody(familyOf(address), prefixLength, index);
+  // Given out by us once only: usable at once instead of after duplicate address detection.
+  if (bytes.length === 16) body.writeUInt8(IFA_F_NODAD, 2);
   return {
     what: `add address ${address}/${prefixLength} to link ${index}`,
     type: RTM_NEWADDR,
     flags: NLM_F_CREATE | NLM_F_EXCL,
-    body: addressBody(familyOf(address), prefixLength, index),
+    body,
     attributes,
   };
 }
@@ -346,6 +452,39 @@ export function addRoute(route: {
   if (route.gateway !== undefined) attributes.push([RTA_GATEWAY, addressBytes(route.gateway)]);
   const what = `add route ${route.destination ?? 'default'} via ${route.gateway ?? `link ${route.index}`}`;
   return { what, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body, attributes };
+}
+
+/** Makes this the default route of its family, in place of any other. `gateway` undefined: directly attached. */
+export function setDefaultRoute(family: number, index: number, gateway?: string): Request {
+  const body = defaultRouteBody(family);
+  body.writeUInt8(RTPROT_BOOT, 5);
+  body.writeUInt8(gateway === undefined ? RT_SCOPE_LINK : 0, 6);
+  body.writeUInt8(RTN_UNICAST, 7);
+  return {
+    what: `set default route via ${gateway ?? `link ${index}`}`,
+    type: RTM_NEWROUTE,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    body,
+    attributes: [
+      [RTA_OIF, u32(index)],
+      ...(gateway === undefined ? [] : [[RTA_GATEWAY, addressBytes(gateway)] as const]),
+    ],
+  };
+}
+
+/** Deletes a default route of the main table. */
+export function deleteDefaultRoute(family: number): Request {
+  const body = defaultRouteBody(family);
+  // Any scope.
+  body.writeUInt8(RT_SCOPE_NOWHERE, 6);
+  return { what: 'delete default route', type: RTM_DELROUTE, flags: 0, body, attributes: [] };
+}
+
+function defaultRouteBody(family: number): Buffer {
+  const body = Buffer.alloc(12);
+  body.writeUInt8(family, 0);
+  body.writeUInt8(RT_TABLE_MAIN, 4);
+  return body;
 }
 
 export function dumpRoutes(family: number = AF_INET): Request {

@@ -68,6 +68,8 @@ export interface DaemonOptions {
   readonly minApiVersion: string;
   readonly bridge: BridgeOptions;
   readonly addressPools: readonly AddressPool[];
+  /** Driver → options of new networks. */
+  readonly networkOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly dns: {
     readonly servers: readonly string[];
     readonly options: readonly string[];
@@ -276,6 +278,7 @@ function typed(raw: RawOptions, configFile: string, environment: Environment): D
     minApiVersion: environment['DOCKER_MIN_API_VERSION'] || String(raw.fileOnly('min-api-version') ?? '1.24'),
     bridge: bridgeOf(raw),
     addressPools: raw.value('default-address-pool') as AddressPool[],
+    networkOptions: raw.map<Readonly<Record<string, string>>>('default-network-opt'),
     dns: { servers: raw.list('dns'), options: raw.list('dns-opt'), search: raw.list('dns-search') },
     hostGatewayIps: raw.list('host-gateway-ip'),
     resolvConf: String(raw.fileOnly('resolv-conf') ?? ''),

@@ -124,7 +124,6 @@ export const FLAGS: readonly FlagSpec[] = [
   }),
   flag('default-network-opt', 'mapOfMaps', 'Default network options', {
     key: 'default-network-opts',
-    support: 'harmless',
   }),
   flag('default-runtime', 'string', 'Default OCI runtime for containers', { initial: 'runc', reload: true }),
   flag('default-shm-size', 'bytes', 'Default shm size for containers', { initial: 67108864, reload: true }),

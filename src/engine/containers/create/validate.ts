@@ -214,9 +214,18 @@ export function checkEndpoints(endpoints: Readonly<Record<string, EndpointSettin
   if (failures.length > 0) refuse(failures.join('\n'));
 }
 
-function endpointMistakes(network: string, endpoint: EndpointSettings): string[] {
+/** Whether a network mode or name means a network that somebody made. */
+export function isUserDefined(network: string): boolean {
+  return !['', 'default', 'bridge', 'host', 'none'].includes(network) && !isContainer(network);
+}
+
+const MAC_ADDRESS = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$|^[0-9a-f]{2}(?:-[0-9a-f]{2}){5}$/i;
+const ENDPOINT_SYSCTL = /^[^.]*\.(ipv4|ipv6|mpls)\.[^.]*\.(IFNAME|ifname)\./;
+
+/** What is wrong with settings whatever network it is. */
+export function endpointMistakes(network: string, endpoint: EndpointSettings): string[] {
   const wrong: string[] = [];
-  const userDefined = !['default', 'bridge', 'host', 'none'].includes(network) && !isContainer(network);
+  const userDefined = isUserDefined(network);
   const ipam = endpoint.IPAMConfig;
   const { IPv4Address: v4 = '', IPv6Address: v6 = '' } = ipam ?? {};
   const linkLocal = ipam?.LinkLocalIPs ?? [];
@@ -229,5 +238,14 @@ function endpointMistakes(network: string, endpoint: EndpointSettings): string[]
   if (v4 !== '' && isIP(v4) !== 4) wrong.push(`invalid IPv4 address: ${v4}`);
   if (v6 !== '' && isIP(v6) !== 6) wrong.push(`invalid IPv6 address: ${v6}`);
   for (const address of linkLocal) if (isIP(address) === 0) wrong.push(`invalid link-local IP address: ${address}`);
+  if (endpoint.MacAddress && !MAC_ADDRESS.test(endpoint.MacAddress))
+    wrong.push(`invalid MAC address ${endpoint.MacAddress}`);
+  const sysctls = endpoint.DriverOpts?.['com.docker.network.endpoint.sysctls'];
+  for (const sysctl of sysctls === undefined ? [] : sysctls.split(',')) {
+    if (ENDPOINT_SYSCTL.test(sysctl)) continue;
+    wrong.push(
+      `unrecognised network interface sysctl '${sysctl}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,
+    );
+  }
   return wrong;
 }
