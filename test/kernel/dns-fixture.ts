@@ -6,13 +6,21 @@ import { createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ResolverView, Upstream } from '#services/dns/contract.ts';
+import { dnsQuery, type QueryOptions, type ReadMessage, readDns } from '#services/dns/fake-messages.ts';
 import { internetAddress } from '#system/dns/exchange.ts';
 import { FrameReader, frame } from '#system/dns/frames.ts';
 import { createNetworkNamespace, inNetworkNamespace, removeNetworkNamespace } from '#system/kernel/namespaces.ts';
-import { bindSocket, connectSocket, localPort, openSocket, SOCK_DGRAM, SOCK_NONBLOCK } from '#system/kernel/socket.ts';
+import {
+  bindSocket,
+  closeSocket,
+  connectSocket,
+  localPort,
+  openSocket,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+} from '#system/kernel/socket.ts';
 import { AF_INET, setLink } from '#system/netlink/route.ts';
 import { NetlinkSocket } from '#system/netlink/socket.ts';
-import { dnsQuery, type QueryOptions, type ReadMessage, readDns } from '../harness/dns.ts';
 
 const SOCK_STREAM = 1;
 const ANSWER_TIMEOUT_MS = 15_000;
@@ -42,8 +50,13 @@ function inside<T>(path: string | undefined, work: () => T): T {
 export function boundSocket(path: string | undefined, type: 'udp' | 'tcp', address: string, port: number): number {
   return inside(path, () => {
     const fd = openSocket(AF_INET, (type === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
-    bindSocket(fd, internetAddress(address, port));
-    return fd;
+    try {
+      bindSocket(fd, internetAddress(address, port));
+      return fd;
+    } catch (error) {
+      closeSocket(fd);
+      throw error;
+    }
   });
 }
 
@@ -86,7 +99,7 @@ export class TestClient implements Disposable {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
         reject(new Error('no answer'));
-      }, ANSWER_TIMEOUT_MS);
+      }, ANSWER_TIMEOUT_MS).unref();
       this.#waiting.set(id, settle);
       this.send(message);
     });
@@ -122,6 +135,20 @@ export async function askByTcp(path: string, queries: readonly Buffer[]): Promis
   return answers;
 }
 
+/** A port that is free for both protocols. */
+function boundPair(path: string | undefined): { udpFd: number; tcpFd: number; port: number } {
+  for (let attempt = 1; ; attempt += 1) {
+    const udpFd = boundSocket(path, 'udp', '127.0.0.1', 0);
+    const port = localPort(udpFd);
+    try {
+      return { udpFd, tcpFd: boundSocket(path, 'tcp', '127.0.0.1', port), port };
+    } catch (error) {
+      closeSocket(udpFd);
+      if (attempt === 20) throw error;
+    }
+  }
+}
+
 /** What a server does with a query; undefined: nothing. */
 export type Answering = (query: Buffer, protocol: 'udp' | 'tcp') => Buffer | readonly Buffer[] | undefined;
 
@@ -135,15 +162,15 @@ export class TestServer implements AsyncDisposable {
 
   constructor(path: string | undefined, answer: Answering) {
     this.#path = path;
-    const fd = boundSocket(path, 'udp', '127.0.0.1', 0);
-    this.port = localPort(fd);
+    const { udpFd, tcpFd, port } = boundPair(path);
+    this.port = port;
     this.#udp.on('message', (bytes: Buffer, from: RemoteInfo) => {
       this.queries.push({ bytes, protocol: 'udp', port: from.port });
       const replies = answer(bytes, 'udp') ?? [];
       for (const reply of Buffer.isBuffer(replies) ? [replies] : replies)
         this.#udp.send(reply, from.port, from.address);
     });
-    this.#udp.bind({ fd });
+    this.#udp.bind({ fd: udpFd });
     this.#tcp = createServer((socket) => {
       const reader = new FrameReader();
       socket.on('error', () => undefined);
@@ -156,7 +183,7 @@ export class TestServer implements AsyncDisposable {
         }
       });
     });
-    this.#tcp.listen({ fd: boundSocket(path, 'tcp', '127.0.0.1', this.port) });
+    this.#tcp.listen({ fd: tcpFd });
   }
 
   get upstream(): Upstream {

@@ -4,12 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Resolver } from '#services/dns/contract.ts';
+import { DNS_TYPE, dnsQuery, dnsRecord, dnsResponse } from '#services/dns/fake-messages.ts';
 import { openResolver } from '#services/dns/resolver.ts';
 import { frame } from '#system/dns/frames.ts';
 import { socketTransport } from '#system/dns/transport.ts';
 import { closeSocket } from '#system/kernel/socket.ts';
 import { newId } from '#types/ids.ts';
-import { DNS_TYPE, dnsQuery, dnsRecord, dnsResponse } from '../harness/dns.ts';
 import { eventually } from '../harness/processes.ts';
 import {
   askByTcp,

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DNS_TYPE, dnsQuery, readDns } from '../../../test/harness/dns.ts';
 import type { NamedEndpoint, ResolverNetwork, ResolverView, Upstream } from './contract.ts';
 import { type Decision, decide } from './decide.ts';
+import { DNS_TYPE, dnsQuery, readDns } from './fake-messages.ts';
 import { receiveQuery } from './message.ts';
 import { addressOfPointer } from './names.ts';
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import type { DnsTransport, Exchange } from '#system/dns/contract.ts';
-import { dnsQuery, dnsRecord, dnsResponse, readDns, soaRecord } from '../../../test/harness/dns.ts';
 import type { Upstream } from './contract.ts';
+import { dnsQuery, dnsRecord, dnsResponse, readDns, soaRecord } from './fake-messages.ts';
 import { type Forward, Forwarder } from './forwarder.ts';
 import { type Query, receiveQuery } from './message.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { DNS_TYPE, dnsQuery, dnsRecord, dnsResponse, readDns, soaRecord, wireName } from '../../../test/harness/dns.ts';
+import { DNS_TYPE, dnsQuery, dnsRecord, dnsResponse, readDns, soaRecord, wireName } from './fake-messages.ts';
 import {
   buildReply,
   encodeName,
