@@ -8,6 +8,7 @@ import type { InfoSources } from '#engine/system/info.ts';
 import { FilesystemArchives } from '#services/archive/archives.ts';
 import { ContainerStore } from '#services/containers/store.ts';
 import { Content } from '#services/content/content.ts';
+import { openResolver } from '#services/dns/resolver.ts';
 import { Events } from '#services/events/events.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { FileLogDrivers } from '#services/logs/drivers.ts';
@@ -19,6 +20,7 @@ import { FifoProcessStreams } from '#services/streams/process-streams.ts';
 import { StoredVolumes } from '#services/volumes/volumes.ts';
 import { nowNs } from '#system/clock/clock.ts';
 import { Database } from '#system/database/database.ts';
+import { socketTransport } from '#system/dns/transport.ts';
 import { openShimLauncher } from '#system/runtime/launcher.ts';
 import { newId } from '#types/ids.ts';
 import type { DaemonLog } from './daemon-log.ts';
@@ -96,7 +98,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
     images: new ImageStore(database, content, snapshots),
     logs: new FileLogDrivers(warn),
     networks,
-    resolver: undefined,
+    resolver: undo.use(openResolver({ transport: socketTransport, warn })),
     settings,
     shims,
     snapshots,
