@@ -1,6 +1,7 @@
 /** The daemon's configuration as use-cases see it, and where each thing lies on disk. */
 import { join } from 'node:path';
 import type { SpecHost } from '#services/spec/build-spec.ts';
+import type { RegistryOptions } from '#system/registry-http/endpoints.ts';
 import type { Id } from '#types/ids.ts';
 import type { DaemonDefaults, MachineInfo } from './containers/create/defaults.ts';
 
@@ -77,6 +78,9 @@ export interface ReloadableSettings {
   readonly runtimes: Readonly<Record<string, RuntimeSettings>>;
   readonly insecureRegistries: readonly string[];
   readonly registryMirrors: readonly string[];
+  /** How registries are reached. */
+  readonly registry: RegistryOptions;
+  readonly maxConcurrentUploads: number;
   /** Values given to containers that name none. */
   readonly defaults: DaemonDefaults;
 }

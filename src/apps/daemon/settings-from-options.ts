@@ -26,6 +26,14 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
     runtimes,
     insecureRegistries: options.insecureRegistries,
     registryMirrors: options.registryMirrors,
+    registry: {
+      mirrors: options.registryMirrors,
+      insecure: options.insecureRegistries,
+      hosts: options.registryHosts,
+      certificatesDirectory: options.registryCertificates,
+      proxies: options.proxies,
+    },
+    maxConcurrentUploads: options.maxConcurrentUploads,
     defaults: {
       ulimits: Object.values(options.defaultUlimits),
       shmSizeBytes: options.defaultShmSizeBytes,

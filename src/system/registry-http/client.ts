@@ -185,7 +185,9 @@ function isUnreachable(error: unknown): boolean {
 
 /** Refusals count, except a mirror's; a login refused by a token server, and what our own side threw, end it at once. */
 function mayTryNext(error: unknown, endpoint: Endpoint): boolean {
+  // A mirror may be wrong in any way without spoiling the pull.
+  if (endpoint.isMirror) return true;
   if (!(error instanceof RegistryError)) return false;
-  if (error.failure === 'answer' || error.failure === 'content') return endpoint.isMirror;
-  return endpoint.isMirror || error.kind !== 'unauthorized' || endpoint.url.protocol === 'https:';
+  if (error.failure === 'answer' || error.failure === 'content') return false;
+  return error.kind !== 'unauthorized';
 }

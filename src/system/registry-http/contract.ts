@@ -65,8 +65,8 @@ export interface RemoteRepository {
     signal: AbortSignal,
   ): Promise<Digest>;
   tags(signal: AbortSignal): Promise<string[]>;
-  /** A small blob, whole and verified. */
-  smallBlob(digest: Digest, limitBytes: number, signal: AbortSignal): Promise<Buffer>;
+  /** An image's config, whole and verified. */
+  configBlob(digest: Digest, limitBytes: number, signal: AbortSignal): Promise<Buffer>;
   /**
    * A blob's bytes from `offset` on. A transfer that breaks is continued by range, a bounded number of times; more or
    * fewer bytes than `sizeBytes` are an error. The digest of the whole is the reader's to check.

@@ -1,6 +1,6 @@
 /** One repository at one endpoint, over an authenticated session (distribution-spec "Endpoints"). */
 import { createHash } from 'node:crypto';
-import { type Digest, digestHex, digestOf, isDigest } from '#types/digest.ts';
+import { type Digest, digestOf, isDigest } from '#types/digest.ts';
 import type {
   BlobUpload,
   OnRetry,
@@ -153,11 +153,15 @@ export class HttpRepository implements RemoteRepository {
     return readPages(this.#session, this.#url('tags/list'), 'tags', signal);
   }
 
-  async smallBlob(digest: Digest, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
+  async configBlob(digest: Digest, limitBytes: number, signal: AbortSignal): Promise<Buffer> {
     const url = this.#url(`blobs/${digest}`);
     const headers = { 'accept-encoding': 'identity' };
     const answer = await this.#session.expect({ method: 'GET', url, headers }, signal);
-    return readBody(answer, limitBytes, `blob ${digestHex(digest).slice(0, 12)}`);
+    const bytes = await readBody(answer, limitBytes, 'image configuration');
+    if (digestLike(digest, bytes) !== digest) {
+      throw contentError(`image config verification failed for digest ${digest}`);
+    }
+    return bytes;
   }
 
   openBlob(
