@@ -41,7 +41,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
       emit,
       withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
     }),
-    ...buildRoutes({ images, tar: tarCodec, emit, createContainer: buildContainers(services) }),
+    ...buildRoutes({ images, tar: tarCodec, emit, pull, createContainer: buildContainers(services) }),
     ...networkRoutes(services),
     ...volumeRoutes(services),
     ...pluginRoutes(),

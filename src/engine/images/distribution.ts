@@ -32,7 +32,8 @@ export async function inspectDistribution(
   return await registries.pull(
     { domain, path, credentials },
     async (repository) => {
-      const manifest = await repository.manifest(reference.digest ?? reference.tag ?? 'latest', signal);
+      const digest = reference.digest ?? (await repository.resolveTag(reference.tag ?? 'latest', signal)).digest;
+      const manifest = await repository.manifest(digest, signal);
       const content = parseManifest(manifest.bytes, manifest.mediaType, reference);
       const platforms =
         content.kind === 'index'

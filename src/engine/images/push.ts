@@ -6,6 +6,7 @@ import { gzipLayer } from '#services/images/gzip-layer.ts';
 import type { LayerPlace, RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { RegistryClient, RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
+import { RegistryError } from '#system/registry-http/errors.ts';
 import { type Digest, digestHex } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { shortId } from '#types/ids.ts';
@@ -164,7 +165,7 @@ class Push {
     };
     const workers = Array.from({ length: Math.min(limit, queue.length) }, () =>
       worker().catch((error: unknown) => {
-        failed.abort(error);
+        failed.abort(bareError(error));
         throw error;
       }),
     );
@@ -262,6 +263,11 @@ class Push {
 
 const keyOf = (layer: LayerPush): string => `${layer.diffId} ${layer.isCompressed ? 'gzip' : layer.blob.digest}`;
 const nameOf = (layer: LayerPush): string => shortId(digestHex(layer.diffId));
+
+/** Compat: of missing credentials docker tells without the request that wanted them. */
+function bareError(error: unknown): unknown {
+  return error instanceof RegistryError && error.code === 'NO_CREDENTIALS' ? (error.cause ?? error) : error;
+}
 
 async function* counted(source: AsyncIterable<Buffer>, report: (bytes: number) => void): AsyncGenerator<Buffer> {
   let current = 0;

@@ -152,7 +152,8 @@ export class Session {
     if (!this.#challenges.some(({ scheme }) => scheme === 'basic')) return undefined;
     const { username = '', password = '' } = credentials;
     if (username === '' || password === '') {
-      throw new RegistryError('unauthorized', NO_CREDENTIALS, { failure: 'unexpected', status: 401 });
+      // Compat: no 401 for docker's clients, who would take it as the daemon's own.
+      throw new RegistryError('system', NO_CREDENTIALS, { failure: 'unexpected', code: 'NO_CREDENTIALS', status: 401 });
     }
     return basicAuthorization(username, password);
   }
