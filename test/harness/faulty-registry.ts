@@ -138,19 +138,21 @@ export class FaultyRegistry implements AsyncDisposable {
     const path = (request.url ?? '').split('?')[0] ?? '';
     const manifest = /\/manifests\/([^/]+)$/.exec(path)?.[1];
     const blob = /\/blobs\/([^/]+)$/.exec(path)?.[1];
-    if (path === '/v2/') return void response.end('{}');
-    if (manifest !== undefined) return this.#manifest(manifest, response);
-    if (blob !== undefined) return this.#blob(blob as Digest, request, response);
-    if (path.endsWith('/tags/list')) {
+    if (path === '/v2/') response.end('{}');
+    else if (manifest !== undefined) this.#manifest(manifest, response);
+    else if (blob !== undefined) this.#blob(blob as Digest, request, response);
+    else if (path.endsWith('/tags/list')) {
       const tags = [...this.manifests.keys()].filter((name) => !name.startsWith('sha256:'));
-      return void response.setHeader('content-type', 'application/json').end(JSON.stringify({ name: 'x', tags }));
-    }
-    refuse(response, 404, 'UNSUPPORTED', 'no such thing');
+      response.setHeader('content-type', 'application/json').end(JSON.stringify({ name: 'x', tags }));
+    } else refuse(response, 404, 'UNSUPPORTED', 'no such thing');
   }
 
   #manifest(name: string, response: ServerResponse): void {
     const found = this.manifests.get(name);
-    if (found === undefined) return refuse(response, 404, 'MANIFEST_UNKNOWN', 'manifest unknown');
+    if (found === undefined) {
+      refuse(response, 404, 'MANIFEST_UNKNOWN', 'manifest unknown');
+      return;
+    }
     response.setHeader('content-type', found.mediaType);
     response.setHeader('content-length', found.bytes.length);
     response.setHeader('docker-content-digest', digestOf(found.bytes));
@@ -159,7 +161,10 @@ export class FaultyRegistry implements AsyncDisposable {
 
   #blob(digest: Digest, request: IncomingMessage, response: ServerResponse): void {
     const bytes = this.blobs.get(digest);
-    if (bytes === undefined) return refuse(response, 404, 'BLOB_UNKNOWN', 'blob unknown to registry');
+    if (bytes === undefined) {
+      refuse(response, 404, 'BLOB_UNKNOWN', 'blob unknown to registry');
+      return;
+    }
     const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
     if (start > 0) {
       response.statusCode = 206;
