@@ -375,6 +375,13 @@ export class ImageStore implements Images {
     );
   }
 
+  /** Remembers several layers' bytes in one transaction. */
+  setLayerBlobs(blobs: readonly { readonly diffId: Digest; readonly blob: LayerBlob }[]): void {
+    this.#database.transaction(() => {
+      for (const { diffId, blob } of blobs) this.setLayerBlob(diffId, blob);
+    });
+  }
+
   /** Whether a stored layer consists of this blob. */
   isLayerBlob(digest: Digest): boolean {
     return this.#database.get('SELECT 1 FROM image_layer_blobs WHERE digest = ?', digest) !== undefined;
