@@ -6,12 +6,13 @@
  * process (nothing in flight does), so they are held in memory only.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream, existsSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, renameSync, statSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode } from '#system/kernel/errno.ts';
 import { type Digest, digestHex, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import type { ContentStore, Lease, StoredBlob, WriteBlobOptions } from './contract.ts';
+import type { BlobReferences, ContentStore, Lease, StoredBlob, WriteBlobOptions } from './contract.ts';
 
 class BlobLease implements Lease {
   readonly digests: Set<Digest> = new Set();
@@ -33,11 +34,15 @@ const READ_CHUNK_BYTES = 256 * 1024;
 export class Content implements ContentStore {
   readonly #blobs: string;
   readonly #ingest: string;
+  readonly #trash: string;
   readonly #leases = new Set<BlobLease>();
+  /** Unfinished writes of this process. */
+  readonly #writing = new Set<string>();
 
   private constructor(directory: string) {
     this.#blobs = join(directory, 'blobs', 'sha256');
     this.#ingest = join(directory, 'ingest');
+    this.#trash = join(directory, 'blobs', 'trash');
   }
 
   /** Opens (creating) the store and drops what a crash left half written. */
@@ -46,6 +51,8 @@ export class Content implements ContentStore {
     await mkdir(content.#blobs, { recursive: true, mode: 0o700 });
     await rm(content.#ingest, { recursive: true, force: true });
     await mkdir(content.#ingest, { recursive: true, mode: 0o700 });
+    await rm(content.#trash, { recursive: true, force: true });
+    await mkdir(content.#trash, { recursive: true, mode: 0o700 });
     return content;
   }
 
@@ -62,7 +69,9 @@ export class Content implements ContentStore {
     options: WriteBlobOptions = {},
     signal?: AbortSignal,
   ): Promise<StoredBlob> {
-    const temporary = join(this.#ingest, randomUUID());
+    const name = randomUUID();
+    const temporary = join(this.#ingest, name);
+    this.#writing.add(name);
     const hash = createHash('sha256');
     let sizeBytes = 0;
     try {
@@ -84,7 +93,7 @@ export class Content implements ContentStore {
         );
       }
       options.lease?.digests.add(digest);
-      if (this.has(digest)) {
+      if (this.has(digest) && options.replace !== true) {
         await unlink(temporary);
         return { digest, sizeBytes };
       }
@@ -95,6 +104,8 @@ export class Content implements ContentStore {
     } catch (error) {
       await rm(temporary, { force: true });
       throw error;
+    } finally {
+      this.#writing.delete(name);
     }
   }
 
@@ -123,26 +134,65 @@ export class Content implements ContentStore {
 
   /** Removes a blob unless a lease holds it. */
   async delete(digest: Digest): Promise<void> {
-    if (!this.#leased(digest)) await rm(this.path(digest), { force: true });
+    if (this.isLeased(digest)) return;
+    await this.#remove(digest);
   }
 
   /** Removes every blob that is neither referenced nor leased; returns what was freed. */
-  async gc(referenced: ReadonlySet<Digest>): Promise<{ deleted: Digest[]; sizeBytes: number }> {
+  async gc(referenced: BlobReferences): Promise<{ deleted: Digest[]; sizeBytes: number }> {
     const deleted: Digest[] = [];
     let sizeBytes = 0;
     for (const name of await readdir(this.#blobs)) {
       const digest = `sha256:${name}`;
-      if (!isDigest(digest) || referenced.has(digest) || this.#leased(digest)) continue;
+      if (!isDigest(digest) || referenced.has(digest) || this.isLeased(digest)) continue;
       sizeBytes += this.size(digest) ?? 0;
-      await rm(this.path(digest), { force: true });
+      await this.#remove(digest);
       deleted.push(digest);
     }
     return { deleted, sizeBytes };
   }
 
-  #leased(digest: Digest): boolean {
+  /** Whether a lease holds a blob. */
+  isLeased(digest: Digest): boolean {
     for (const lease of this.#leases) if (lease.digests.has(digest)) return true;
     return false;
+  }
+
+  /** What lies in the store's directories. */
+  async list(): Promise<{ blobs: Digest[]; strangers: string[]; leftovers: string[] }> {
+    const blobs: Digest[] = [];
+    const strangers: string[] = [];
+    for (const name of await readdir(this.#blobs)) {
+      const digest = `sha256:${name}`;
+      if (isDigest(digest)) blobs.push(digest);
+      else strangers.push(join(this.#blobs, name));
+    }
+    const ingests = await readdir(this.#ingest);
+    return {
+      blobs,
+      strangers,
+      leftovers: ingests.filter((name) => !this.#writing.has(name)).map((name) => join(this.#ingest, name)),
+    };
+  }
+
+  /** Removes strangers and leftovers of `list`. */
+  async discard(path: string): Promise<void> {
+    await rm(path, { recursive: true, force: true });
+  }
+
+  /**
+   * Takes a blob's name away in the same stretch in which it was found unneeded: a removal that happened later, on
+   * a pool thread, could take the file from a writer who has just found it there.
+   */
+  async #remove(digest: Digest): Promise<void> {
+    const target = join(this.#trash, randomUUID());
+    try {
+      renameSync(this.path(digest), target);
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return;
+      throw error;
+    }
+    await rm(target, { recursive: true, force: true });
   }
 }
 
