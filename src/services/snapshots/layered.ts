@@ -12,7 +12,8 @@ import { type Database, isDiskFull } from '#system/database/database.ts';
 import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import type { Change, Layer, LayerFile, Snapshotter, StagedLayer, Usage } from './contract.ts';
+import { LayeredAudit } from './audit.ts';
+import type { Change, Layer, LayerFile, SnapshotAudit, Snapshotter, StagedLayer, Usage } from './contract.ts';
 import type { Difference } from './differences.ts';
 import { fillInitLayer } from './init-layer.ts';
 import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
@@ -36,6 +37,10 @@ export interface TreeStore {
   settle(directory: string): void;
   /** A directory is about to be removed. */
   forget(directory: string): void;
+  /** What is wrong with the driver's own marks of a committed directory; `forget` and `settle` renew them. */
+  linkProblem(directory: string): string | undefined;
+  /** Whether a mount reads the committed directory. */
+  uses(entry: MountEntry, directory: string): boolean;
   mount(directory: string, below: readonly string[], target: string): void;
   owns(entry: MountEntry, directory: string): boolean;
   differences(directory: string, below: readonly string[]): Iterable<Difference>;
@@ -365,6 +370,10 @@ export class LayeredSnapshotter implements Snapshotter {
     return this.#records.snapshot(key) !== undefined;
   }
 
+  parent(key: string): Digest | undefined {
+    return this.#records.snapshot(key)?.parent;
+  }
+
   keys(): string[] {
     return this.#records.snapshots().map(({ key }) => key);
   }
@@ -450,6 +459,18 @@ export class LayeredSnapshotter implements Snapshotter {
     this.#records.collectGarbage();
   }
 
+  audit(): SnapshotAudit {
+    return new LayeredAudit({
+      store: this.#store,
+      records: this.#records,
+      durable: this.#durable,
+      makeInit: async (parent) => {
+        await this.#makeInit(parent, this.#parentBelow(parent));
+      },
+    });
+  }
+
+  /** Resolves when everything removed is gone from the disk. */
   async settled(): Promise<void> {
     await this.#mounts.settled();
     await this.#syncing;
