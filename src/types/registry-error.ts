@@ -4,8 +4,29 @@
  */
 import { type ErrorKind, GantryError } from './errors.ts';
 
+export type RegistryCode =
+  | 'BLOB_UNKNOWN'
+  | 'BLOB_UPLOAD_INVALID'
+  | 'BLOB_UPLOAD_UNKNOWN'
+  | 'DENIED'
+  | 'DIGEST_INVALID'
+  | 'MANIFEST_BLOB_UNKNOWN'
+  | 'MANIFEST_INVALID'
+  | 'MANIFEST_UNKNOWN'
+  | 'NAME_INVALID'
+  | 'NAME_UNKNOWN'
+  | 'PAGINATION_NUMBER_INVALID'
+  | 'RANGE_INVALID'
+  | 'SIZE_INVALID'
+  | 'TAG_INVALID'
+  | 'TOOMANYREQUESTS'
+  | 'UNAUTHORIZED'
+  | 'UNAVAILABLE'
+  | 'UNKNOWN'
+  | 'UNSUPPORTED';
+
 /** What a code means to the engine, and the text clients print. */
-const CODES = {
+const CODES: Readonly<Record<RegistryCode, readonly [ErrorKind, string]>> = {
   BLOB_UNKNOWN: ['notFound', 'blob unknown to registry'],
   BLOB_UPLOAD_INVALID: ['invalid', 'blob upload invalid'],
   BLOB_UPLOAD_UNKNOWN: ['notFound', 'blob upload unknown to registry'],
@@ -25,9 +46,7 @@ const CODES = {
   UNAVAILABLE: ['unavailable', 'service unavailable'],
   UNKNOWN: ['system', 'unknown error'],
   UNSUPPORTED: ['notImplemented', 'The operation is unsupported.'],
-} as const satisfies Readonly<Record<string, readonly [ErrorKind, string]>>;
-
-export type RegistryCode = keyof typeof CODES;
+};
 
 /** An error the registry answers with `{"errors":[{code, message, detail}]}`. */
 export class RegistryError extends GantryError {

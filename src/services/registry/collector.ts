@@ -34,7 +34,7 @@ export async function collectRegistry(store: RegistryStore, options: CollectOpti
   store.files.emptyTrash((digest) => store.isRecorded(digest));
   const manifests = await removeManifests(store, options, signal);
   const links = await removeLinks(store, options, signal);
-  const blobs = await removeBlobs(store, options, signal);
+  const blobs = await removeBlobs(store, signal);
   const strays = removeStrays(store, options);
   store.files.emptyTrash((digest) => store.isRecorded(digest));
   const repositories = removeRepositories(store);
@@ -114,7 +114,7 @@ async function removeLinks(store: RegistryStore, options: CollectOptions, signal
   }
 }
 
-async function removeBlobs(store: RegistryStore, options: CollectOptions, signal?: AbortSignal): Promise<{ count: number; bytes: number }> {
+async function removeBlobs(store: RegistryStore, signal?: AbortSignal): Promise<{ count: number; bytes: number }> {
   const { database } = store;
   let count = 0;
   let bytes = 0;
