@@ -49,6 +49,7 @@ const LOADERS: Readonly<Record<string, Loader>> = {
   'image push': async () => (await import('./transfer.ts')).pushCommand,
   'image bootstrap': async () => (await import('./transfer.ts')).bootstrapCommand,
   'system info': async () => (await import('./info.ts')).infoCommand,
+  'system fsck': async () => (await import('./fsck.ts')).checkStore,
   'system df': async () => (await import('./df.ts')).diskUsage,
   'system events': async () => (await import('./events.ts')).eventsCommand,
   version: async () => (await import('./version.ts')).versionCommand,
