@@ -26,6 +26,13 @@ export interface UploadLimits {
   readonly maxIdleMs: number;
 }
 
+export interface AppendOptions {
+  /** Most bytes the upload may have. */
+  readonly limitBytes: number;
+  /** Thrown when it would have more. */
+  readonly beyondLimit: RegistryError;
+}
+
 /** One upload. */
 export interface Upload {
   readonly id: string;
@@ -111,14 +118,14 @@ export class Uploads {
   }
 
   /** Appends a body. What arrived before a failure stays, so that the client can go on from there. */
-  async append(upload: Upload, source: AsyncIterable<Uint8Array>, options: { limitBytes: number }, signal?: AbortSignal): Promise<void> {
+  async append(upload: Upload, source: AsyncIterable<Uint8Array>, options: AppendOptions, signal?: AbortSignal): Promise<void> {
     using _busy = this.#take(upload);
-    const limit = Math.min(this.#limits.maxBlobBytes, options.limitBytes);
     await using file = await open(this.#path(upload), 'r+');
     for await (const chunk of source) {
       signal?.throwIfAborted();
-      if (upload.offset + chunk.length > limit) {
-        throw new RegistryError('DENIED', { message: `requested access to the resource is denied: the blob is larger than ${limit} bytes` });
+      if (upload.offset + chunk.length > options.limitBytes) throw options.beyondLimit;
+      if (upload.offset + chunk.length > this.#limits.maxBlobBytes) {
+        throw new RegistryError('DENIED', { message: `requested access to the resource is denied: the blob is larger than ${this.#limits.maxBlobBytes} bytes` });
       }
       let written = 0;
       while (written < chunk.length) {

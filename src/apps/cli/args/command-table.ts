@@ -4,6 +4,7 @@
  * Only the command that was asked for is unpacked, so the table does not slow down the start.
  */
 import { ALIASES, COMMANDS } from '../commands-data.ts';
+import { REGISTRY_COMMANDS } from './registry-commands.ts';
 
 /** One flag of a command. */
 export interface FlagSpec {
@@ -67,6 +68,7 @@ const ARITIES: Readonly<Record<string, Arity>> = {
 const OWN_COMMANDS: Readonly<Record<string, string>> = {
   'image bootstrap':
     'image bootstrap NAME\t\t\t\tmake a base image on this host without a registry\nquiet\tq\tbool\t\t\tsuppress the progress output',
+  ...REGISTRY_COMMANDS,
 };
 
 /** Flags of docker 28.2 that the table's newer sources dropped or renamed, hidden in the help. */
