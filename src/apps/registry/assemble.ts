@@ -48,10 +48,18 @@ export function assembleRegistry(settings: RegistrySettings, warn: (message: str
   try {
     mkdirSync(settings.root, { recursive: true, mode: 0o700 });
     const lock = tryLock(join(settings.root, 'serve.lock'));
-    if (lock === undefined) throw new GantryError('conflict', `another process serves ${settings.root}: stop it, or give this one a --root of its own`);
+    if (lock === undefined)
+      throw new GantryError(
+        'conflict',
+        `another process serves ${settings.root}: stop it, or give this one a --root of its own`,
+      );
     undo.use(lock);
     const store = undo.use(openStore(settings.root, settings.gc.graceMs));
-    const uploads = new Uploads(store, { maxBlobBytes: settings.maxBlobBytes, maxIdleMs: settings.uploadExpiryMs }, Date.now);
+    const uploads = new Uploads(
+      store,
+      { maxBlobBytes: settings.maxBlobBytes, maxIdleMs: settings.uploadExpiryMs },
+      Date.now,
+    );
     const { mode, users } = accessMode(settings, store, warn);
     if (users !== undefined) undo.use(users);
     const access = new Access(mode, readRights(settings), Date.now);
@@ -103,21 +111,43 @@ export function readTls({ tls }: RegistrySettings): TlsMaterial | undefined {
   }
 }
 
-function accessMode(settings: RegistrySettings, store: RegistryStore, warn: (message: string) => void): { mode: AccessMode; users: Users | undefined } {
+function accessMode(
+  settings: RegistrySettings,
+  store: RegistryStore,
+  warn: (message: string) => void,
+): { mode: AccessMode; users: Users | undefined } {
   const { auth, token, realm } = settings;
   if (auth === 'none') return { mode: { kind: 'open' }, users: undefined };
   if (auth === 'external') {
     const verifier = TokenVerifier.read(token.keysFile);
-    return { mode: { kind: 'foreign', realm: token.realm, issuer: token.issuer, service: token.service, verifier }, users: undefined };
+    return {
+      mode: { kind: 'foreign', realm: token.realm, issuer: token.issuer, service: token.service, verifier },
+      users: undefined,
+    };
   }
   const users = new Users(settings.htpasswdFile, warn);
   if (auth === 'basic') return { mode: { kind: 'basic', users, realm }, users };
   const signer = new TokenSigner(join(settings.root, 'token-key.pem'));
   const refresh = new RefreshTokens(store.database, Date.now);
-  return { mode: { kind: 'token', users, realm: token.realm, service: token.service, signer, verifier: signer.verifier, refresh }, users };
+  return {
+    mode: {
+      kind: 'token',
+      users,
+      realm: token.realm,
+      service: token.service,
+      signer,
+      verifier: signer.verifier,
+      refresh,
+    },
+    users,
+  };
 }
 
-function upstreamCache(settings: RegistrySettings, store: RegistryStore, warn: (message: string) => void): UpstreamCache | undefined {
+function upstreamCache(
+  settings: RegistrySettings,
+  store: RegistryStore,
+  warn: (message: string) => void,
+): UpstreamCache | undefined {
   const { proxy, maxBlobBytes, totalQuotaBytes } = settings;
   if (proxy === undefined) return undefined;
   const credentials = proxy.user === '' ? undefined : { user: proxy.user, password: readSecret(proxy.passwordFile) };

@@ -72,7 +72,13 @@ export class Exchange {
   caller(actor: Actor): Caller {
     return {
       actor,
-      request: { id: this.id, addr: this.remote, host: this.header('host'), method: this.method, useragent: this.header('user-agent') },
+      request: {
+        id: this.id,
+        addr: this.remote,
+        host: this.header('host'),
+        method: this.method,
+        useragent: this.header('user-agent'),
+      },
       url: (path) => `${this.baseUrl}${path}`,
     };
   }
@@ -134,7 +140,9 @@ export class Exchange {
   /** Streams a body whose length the head has told. A failure cuts the connection, so that it cannot pass for the whole. */
   async stream(source: AsyncIterable<Uint8Array>): Promise<void> {
     const counted = this.#counted(source);
-    await pipeline(Readable.from(counted, { objectMode: true, highWaterMark: 2 }), this.response, { signal: this.signal });
+    await pipeline(Readable.from(counted, { objectMode: true, highWaterMark: 2 }), this.response, {
+      signal: this.signal,
+    });
   }
 
   async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {

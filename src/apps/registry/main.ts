@@ -44,7 +44,11 @@ async function serve(words: readonly string[]): Promise<void> {
   if (settings.auth === 'none' && !['127.0.0.1', '::1', 'localhost'].includes(settings.host)) {
     log.warn('Everyone who reaches this address may pull and push: there is no --htpasswd');
   }
-  log.info('Registry listens', { address: `${settings.host}:${port}`, tls: String(settings.tls !== undefined), root: settings.root });
+  log.info('Registry listens', {
+    address: `${settings.host}:${port}`,
+    tls: String(settings.tls !== undefined),
+    root: settings.root,
+  });
   const collector = collectPeriodically(registry, { intervalMs: settings.gc.intervalMs, metrics, log }, stopped.signal);
   process.on('SIGHUP', () => reload(registry, server, log));
   await untilStopped(log);
@@ -108,7 +112,11 @@ async function collect(words: readonly string[]): Promise<number> {
   const graceMs = flags.number('gc-grace', DEFAULT_GRACE_NS) / NS_PER_MS;
   const untagged = flags.number('delete-untagged-after') / NS_PER_MS;
   using store = openStore(root, graceMs);
-  const collected = await collectGarbage(root, store, { graceMs, now: Date.now, untaggedAfterMs: untagged === 0 ? undefined : untagged });
+  const collected = await collectGarbage(root, store, {
+    graceMs,
+    now: Date.now,
+    untaggedAfterMs: untagged === 0 ? undefined : untagged,
+  });
   if (collected === undefined) throw new GantryError('conflict', `another collection is going on in ${root}`);
   process.stdout.write(describe(collected));
   return 0;

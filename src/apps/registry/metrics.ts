@@ -18,17 +18,24 @@ export interface RequestRecord {
 export class RegistryMetrics {
   readonly #metrics = new Metrics();
   readonly #requests = this.#metrics.counter('gantry_registry_requests_total', 'Requests answered.');
-  readonly #seconds = this.#metrics.histogram('gantry_registry_request_duration_seconds', 'Time from a request to the end of its answer.');
+  readonly #seconds = this.#metrics.histogram(
+    'gantry_registry_request_duration_seconds',
+    'Time from a request to the end of its answer.',
+  );
   readonly #received = this.#metrics.counter('gantry_registry_received_bytes_total', 'Bytes of request bodies.');
   readonly #sent = this.#metrics.counter('gantry_registry_sent_bytes_total', 'Bytes of answers.');
   readonly #collections = this.#metrics.counter('gantry_registry_collections_total', 'Garbage collections.');
-  readonly #collected = this.#metrics.counter('gantry_registry_collected_total', 'Objects removed by garbage collections.');
+  readonly #collected = this.#metrics.counter(
+    'gantry_registry_collected_total',
+    'Objects removed by garbage collections.',
+  );
   readonly #freed = this.#metrics.counter('gantry_registry_freed_bytes_total', 'Bytes freed by garbage collections.');
 
   /** Reads from `services` when asked. */
   constructor(services: RegistryServices) {
     const { store, uploads, notifier, upstream } = services;
-    const gauge = (name: string, purpose: string, read: () => number): void => this.#metrics.gauge(`gantry_registry_${name}`, purpose, read);
+    const gauge = (name: string, purpose: string, read: () => number): void =>
+      this.#metrics.gauge(`gantry_registry_${name}`, purpose, read);
     gauge('blob_bytes', 'Bytes of stored blobs, each counted once.', () => store.totals().blobBytes);
     gauge('blobs', 'Stored blobs.', () => store.totals().blobCount);
     gauge('repositories', 'Repositories.', () => store.totals().repositories);
@@ -59,7 +66,8 @@ export class RegistryMetrics {
   /** Counts a collection. */
   recordCollection(collected: Collected): void {
     this.#collections.add(1);
-    for (const kind of ['blobs', 'links', 'manifests', 'repositories'] as const) this.#collected.add(collected[kind], { kind });
+    for (const kind of ['blobs', 'links', 'manifests', 'repositories'] as const)
+      this.#collected.add(collected[kind], { kind });
     this.#freed.add(collected.freedBytes);
   }
 

@@ -82,7 +82,9 @@ export class RegistryServer {
     };
     const serve = (request: IncomingMessage, response: ServerResponse): void => void this.#serve(request, response);
     this.#server =
-      options.tls === undefined ? createServer(limits, serve) : createTlsServer({ ...limits, ...options.tls, minVersion: 'TLSv1.2' }, serve);
+      options.tls === undefined
+        ? createServer(limits, serve)
+        : createTlsServer({ ...limits, ...options.tls, minVersion: 'TLSv1.2' }, serve);
     this.#server.maxConnections = MAX_CONNECTIONS;
     this.#server.setTimeout(SILENCE_MS);
     this.#server.on('connection', (socket: Socket) => this.#admit(socket));
@@ -139,7 +141,8 @@ export class RegistryServer {
     const controller = new AbortController();
     this.#active.add(controller);
     response.once('close', () => {
-      if (!response.writableFinished) controller.abort(new RegistryError('UNAVAILABLE', { message: 'the client went away' }));
+      if (!response.writableFinished)
+        controller.abort(new RegistryError('UNAVAILABLE', { message: 'the client went away' }));
     });
     response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0');
     response.setHeader('X-Content-Type-Options', 'nosniff');
@@ -161,9 +164,23 @@ export class RegistryServer {
 
   #record(exchange: Exchange, route: string, seconds: number): void {
     const { response, method, path, actor, remote } = exchange;
-    this.#options.metrics.record({ route, method, status: response.statusCode, seconds, bytesIn: exchange.bytesIn, bytesOut: exchange.bytesOut });
+    this.#options.metrics.record({
+      route,
+      method,
+      status: response.statusCode,
+      seconds,
+      bytesIn: exchange.bytesIn,
+      bytesOut: exchange.bytesOut,
+    });
     // The query is left out: it may hold what is not for logs.
-    this.#options.log.info('request', { method, path: path.slice(0, 500), status: response.statusCode, ms: Math.round(seconds * 1000), user: actor?.user ?? '-', remote });
+    this.#options.log.info('request', {
+      method,
+      path: path.slice(0, 500),
+      status: response.statusCode,
+      ms: Math.round(seconds * 1000),
+      user: actor?.user ?? '-',
+      remote,
+    });
   }
 
   async #dispatch(exchange: Exchange, found: (kind: string) => void): Promise<string> {
@@ -236,7 +253,11 @@ export class RegistryServer {
     }
     const count = isWrite ? 1 : 0;
     this.#writes += count;
-    return { [Symbol.dispose]: () => void (this.#writes -= count) };
+    return {
+      [Symbol.dispose]: () => {
+        this.#writes -= count;
+      },
+    };
   }
 
   /** Who asks; throws UNAUTHORIZED (with the challenge set) or DENIED. */
@@ -244,22 +265,27 @@ export class RegistryServer {
     const { access } = this.#options.services;
     const action = methodsOf(route)[exchange.method];
     const { repository } = route;
-    const scope = repository === undefined ? (route.kind === 'catalog' ? 'registry:catalog:*' : '') : scopeOf(repository, action);
+    const scope =
+      repository === undefined ? (route.kind === 'catalog' ? 'registry:catalog:*' : '') : scopeOf(repository, action);
     try {
       const actor = await access.identify(parseAuthorization(exchange.request.headers.authorization));
       const isAnonymous = actor.user === undefined && access.mode.kind !== 'open';
       if (repository === undefined || action === undefined) {
         // The base tells clients how to log in; the catalogue shows each what is his.
-        if (isAnonymous && exchange.request.headers.authorization === undefined) throw new RegistryError('UNAUTHORIZED');
+        if (isAnonymous && exchange.request.headers.authorization === undefined)
+          throw new RegistryError('UNAUTHORIZED');
         return actor;
       }
       if (actor.may(action, repository)) return actor;
       if (isAnonymous || access.mode.kind === 'token' || access.mode.kind === 'foreign') {
-        throw new RegistryError('UNAUTHORIZED', { detail: [{ Type: 'repository', Class: '', Name: repository, Action: action }] });
+        throw new RegistryError('UNAUTHORIZED', {
+          detail: [{ Type: 'repository', Class: '', Name: repository, Action: action }],
+        });
       }
       throw new RegistryError('DENIED');
     } catch (error) {
-      if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') challenge(exchange, this.#options.services, scope);
+      if (error instanceof RegistryError && error.code === 'UNAUTHORIZED')
+        challenge(exchange, this.#options.services, scope);
       throw error;
     }
   }
@@ -311,11 +337,16 @@ export function challengeBasic(exchange: Exchange, services: RegistryServices): 
 
 function challenge(exchange: Exchange, services: RegistryServices, scope: string): void {
   const { mode } = services.access;
-  if (mode.kind === 'basic') return challengeBasic(exchange, services);
-  if (mode.kind === 'open') return;
+  if (mode.kind === 'basic') challengeBasic(exchange, services);
+  if (mode.kind === 'basic' || mode.kind === 'open') return;
   const realm = mode.realm === '' ? `${exchange.baseUrl}/token` : mode.realm;
   const hasToken = exchange.request.headers.authorization !== undefined;
-  const parts = [`realm="${realm}"`, `service="${mode.service}"`, ...(scope === '' ? [] : [`scope="${scope}"`]), ...(hasToken ? ['error="insufficient_scope"'] : [])];
+  const parts = [
+    `realm="${realm}"`,
+    `service="${mode.service}"`,
+    ...(scope === '' ? [] : [`scope="${scope}"`]),
+    ...(hasToken ? ['error="insufficient_scope"'] : []),
+  ];
   exchange.response.setHeader('WWW-Authenticate', `Bearer ${parts.join(',')}`);
 }
 

@@ -28,7 +28,12 @@ export interface RegistrySettings {
   readonly htpasswdFile: string;
   readonly rightsFile: string;
   readonly realm: string;
-  readonly token: { readonly realm: string; readonly issuer: string; readonly service: string; readonly keysFile: string };
+  readonly token: {
+    readonly realm: string;
+    readonly issuer: string;
+    readonly service: string;
+    readonly keysFile: string;
+  };
   readonly isReadOnly: boolean;
   readonly totalQuotaBytes: number | undefined;
   readonly quotas: readonly QuotaRule[];
@@ -36,7 +41,9 @@ export interface RegistrySettings {
   readonly maxBlobBytes: number;
   readonly uploadExpiryMs: number;
   readonly gc: { readonly intervalMs: number; readonly graceMs: number; readonly untaggedAfterMs: number | undefined };
-  readonly proxy: { readonly url: string; readonly user: string; readonly passwordFile: string; readonly ttlMs: number | undefined } | undefined;
+  readonly proxy:
+    | { readonly url: string; readonly user: string; readonly passwordFile: string; readonly ttlMs: number | undefined }
+    | undefined;
 }
 
 /** Words of a command line of `registry <verb>`; throws the CLI's errors. */
@@ -110,10 +117,16 @@ function readConfig(file: string, specs: readonly FlagSpec[]): Readonly<Record<s
   } catch (error) {
     throw new GantryError('invalid', `configuration ${file}: ${errorMessage(error)}`, { cause: error });
   }
-  if (typeof fields !== 'object' || fields === null || Array.isArray(fields)) throw new GantryError('invalid', `configuration ${file}: it is not an object`);
-  const known = new Set([...specs.filter(({ name }) => name !== 'config').map(({ name }) => camelCase(name)), 'quotas', 'webhooks']);
+  if (typeof fields !== 'object' || fields === null || Array.isArray(fields))
+    throw new GantryError('invalid', `configuration ${file}: it is not an object`);
+  const known = new Set([
+    ...specs.filter(({ name }) => name !== 'config').map(({ name }) => camelCase(name)),
+    'quotas',
+    'webhooks',
+  ]);
   const stranger = Object.keys(fields).find((name) => !known.has(name));
-  if (stranger !== undefined) throw new GantryError('invalid', `configuration ${file}: there is no option ${JSON.stringify(stranger)}`);
+  if (stranger !== undefined)
+    throw new GantryError('invalid', `configuration ${file}: there is no option ${JSON.stringify(stranger)}`);
   return fields as Readonly<Record<string, unknown>>;
 }
 
@@ -175,9 +188,17 @@ function checkSettings({ auth, htpasswdFile, token, realm, rightsFile, externalU
   need(auth === 'external' || token.keysFile === '', '--token-keys is for --auth external');
   need(htpasswdFile === '' || auth === 'basic' || auth === 'token', '--htpasswd is for --auth basic and token');
   need(rightsFile === '' || auth === 'basic' || auth === 'token', '--rights is for --auth basic and token');
-  for (const text of [realm, token.service, token.realm]) need(/^[\x20\x21\x23-\x5b\x5d-\x7e]*$/.test(text), `${JSON.stringify(text)} cannot be sent in a challenge`);
-  for (const url of [externalUrl, proxy?.url ?? '']) need(url === '' || /^https?:\/\/[^/?#@\s]+\/?$/.test(url), `${JSON.stringify(url)} is not the http or https URL of a host`);
-  need(proxy === undefined || (proxy.user === '') === (proxy.passwordFile === ''), '--proxy-username and --proxy-password-file go together');
+  for (const text of [realm, token.service, token.realm])
+    need(/^[\x20\x21\x23-\x5b\x5d-\x7e]*$/.test(text), `${JSON.stringify(text)} cannot be sent in a challenge`);
+  for (const url of [externalUrl, proxy?.url ?? ''])
+    need(
+      url === '' || /^https?:\/\/[^/?#@\s]+\/?$/.test(url),
+      `${JSON.stringify(url)} is not the http or https URL of a host`,
+    );
+  need(
+    proxy === undefined || (proxy.user === '') === (proxy.passwordFile === ''),
+    '--proxy-username and --proxy-password-file go together',
+  );
 }
 
 function listenAddress(text: string): { host: string; port: number } {
@@ -202,6 +223,7 @@ function authKind(text: string, htpasswdFile: string): AuthKind {
 }
 
 function logLevel(text: string): RegistrySettings['logLevel'] {
-  if (text !== 'debug' && text !== 'info' && text !== 'warn' && text !== 'error') throw new GantryError('invalid', `--log-level ${text}: want debug, info, warn or error`);
+  if (text !== 'debug' && text !== 'info' && text !== 'warn' && text !== 'error')
+    throw new GantryError('invalid', `--log-level ${text}: want debug, info, warn or error`);
   return text;
 }

@@ -14,27 +14,32 @@ type Fields = Readonly<Record<string, unknown>>;
 
 function listOf(value: unknown, where: string, limit: number): readonly Fields[] {
   if (value === undefined) return [];
-  if (!Array.isArray(value) || value.length > limit) throw new GantryError('invalid', `${where} is not a list of at most ${limit} objects`);
+  if (!Array.isArray(value) || value.length > limit)
+    throw new GantryError('invalid', `${where} is not a list of at most ${limit} objects`);
   for (const [index, item] of value.entries()) {
-    if (typeof item !== 'object' || item === null || Array.isArray(item)) throw new GantryError('invalid', `${where}[${index}] is not an object`);
+    if (typeof item !== 'object' || item === null || Array.isArray(item))
+      throw new GantryError('invalid', `${where}[${index}] is not an object`);
   }
   return value as readonly Fields[];
 }
 
 function checkNames(fields: Fields, where: string, known: readonly string[]): void {
   const stranger = Object.keys(fields).find((name) => !known.includes(name));
-  if (stranger !== undefined) throw new GantryError('invalid', `${where} has an unknown field ${JSON.stringify(stranger)}`);
+  if (stranger !== undefined)
+    throw new GantryError('invalid', `${where} has an unknown field ${JSON.stringify(stranger)}`);
 }
 
 function textOf(fields: Fields, name: string, where: string, missing?: string): string {
   const value = fields[name] ?? missing;
-  if (typeof value !== 'string' || (value === '' && missing === undefined)) throw new GantryError('invalid', `${where}.${name} is not a text`);
+  if (typeof value !== 'string' || (value === '' && missing === undefined))
+    throw new GantryError('invalid', `${where}.${name} is not a text`);
   return value;
 }
 
 function textsOf(fields: Fields, name: string, where: string): string[] {
   const value = fields[name] ?? [];
-  if (!Array.isArray(value) || value.some((item) => typeof item !== 'string')) throw new GantryError('invalid', `${where}.${name} is not a list of texts`);
+  if (!Array.isArray(value) || value.some((item) => typeof item !== 'string'))
+    throw new GantryError('invalid', `${where}.${name} is not a list of texts`);
   return value as string[];
 }
 
@@ -44,9 +49,14 @@ export function quotaRules(value: unknown): QuotaRule[] {
     const where = `quotas[${index}]`;
     checkNames(fields, where, ['repositories', 'limit', 'scope']);
     const scope = textOf(fields, 'scope', where, 'each');
-    if (scope !== 'each' && scope !== 'together') throw new GantryError('invalid', `${where}.scope is neither "each" nor "together"`);
+    if (scope !== 'each' && scope !== 'together')
+      throw new GantryError('invalid', `${where}.scope is neither "each" nor "together"`);
     try {
-      return { repositories: textOf(fields, 'repositories', where), limitBytes: ramInBytes(String(fields['limit'])), scope };
+      return {
+        repositories: textOf(fields, 'repositories', where),
+        limitBytes: ramInBytes(String(fields['limit'])),
+        scope,
+      };
     } catch (error) {
       throw new GantryError('invalid', `${where}: ${errorMessage(error)}`, { cause: error });
     }
@@ -65,11 +75,21 @@ function headersOf(fields: Fields, where: string): Readonly<Record<string, strin
 export function webhookEndpoints(value: unknown): WebhookEndpoint[] {
   return listOf(value, 'webhooks', MAX_ENDPOINTS).map((fields, index) => {
     const where = `webhooks[${index}]`;
-    checkNames(fields, where, ['name', 'url', 'headers', 'secretFile', 'timeoutMs', 'ignoreActions', 'ignoreMediaTypes']);
+    checkNames(fields, where, [
+      'name',
+      'url',
+      'headers',
+      'secretFile',
+      'timeoutMs',
+      'ignoreActions',
+      'ignoreMediaTypes',
+    ]);
     const url = textOf(fields, 'url', where);
-    if (!/^https?:\/\//.test(url) || !URL.canParse(url)) throw new GantryError('invalid', `${where}.url is no http or https URL`);
+    if (!/^https?:\/\//.test(url) || !URL.canParse(url))
+      throw new GantryError('invalid', `${where}.url is no http or https URL`);
     const timeoutMs = fields['timeoutMs'] ?? DEFAULT_TIMEOUT_MS;
-    if (typeof timeoutMs !== 'number' || !(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS)) throw new GantryError('invalid', `${where}.timeoutMs is not between 1 and ${MAX_TIMEOUT_MS}`);
+    if (typeof timeoutMs !== 'number' || !(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS))
+      throw new GantryError('invalid', `${where}.timeoutMs is not between 1 and ${MAX_TIMEOUT_MS}`);
     const secretFile = textOf(fields, 'secretFile', where, '');
     return {
       name: textOf(fields, 'name', where, new URL(url).host),

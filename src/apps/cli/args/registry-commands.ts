@@ -1,8 +1,10 @@
 /** The commands of `gantry registry`, in the packed form of commands-data.ts: a header line, then one line a flag. */
 
 const ROOT_FLAG = 'root\t\tstring\t/var/lib/gantry-registry\t\tdirectory of the registry';
-const GRACE_FLAG = 'gc-grace\t\tduration\t1h0m0s\t\ttime for which a pushed, mounted or requested blob is kept without a manifest';
-const UNTAGGED_FLAG = 'delete-untagged-after\t\tduration\t0s\t\tcollect manifests without a tag after this time (0 keeps them)';
+const GRACE_FLAG =
+  'gc-grace\t\tduration\t1h0m0s\t\ttime for which a pushed, mounted or requested blob is kept without a manifest';
+const UNTAGGED_FLAG =
+  'delete-untagged-after\t\tduration\t0s\t\tcollect manifests without a tag after this time (0 keeps them)';
 
 export const REGISTRY_COMMANDS: Readonly<Record<string, string>> = {
   registry: 'registry\t\t\t\tgroup: registries',

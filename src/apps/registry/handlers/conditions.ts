@@ -7,7 +7,10 @@ export function isUnchanged(exchange: Exchange, digest: string): boolean {
   return tags.some((tag) => ['*', digest, `"${digest}"`].includes(tag.trim().replace(/^W\//, '')));
 }
 
-export type ByteRange = { readonly kind: 'whole' } | { readonly kind: 'unsatisfiable' } | { readonly kind: 'part'; readonly start: number; readonly end: number };
+export type ByteRange =
+  | { readonly kind: 'whole' }
+  | { readonly kind: 'unsatisfiable' }
+  | { readonly kind: 'part'; readonly start: number; readonly end: number };
 
 /** The range asked for. What is no single range of bytes is ignored, as the RFC allows. */
 export function byteRange(exchange: Exchange, digest: string, sizeBytes: number): ByteRange {

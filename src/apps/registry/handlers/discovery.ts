@@ -16,7 +16,8 @@ function pageRequest(exchange: Exchange, unasked: number): PageRequest {
   const text = exchange.query.get('n');
   const last = exchange.query.get('last') ?? '';
   if (text === null || text === '') return { last, limit: unasked };
-  if (!/^\d{1,9}$/.test(text)) throw new RegistryError('PAGINATION_NUMBER_INVALID', { detail: { n: text.slice(0, 20) } });
+  if (!/^\d{1,9}$/.test(text))
+    throw new RegistryError('PAGINATION_NUMBER_INVALID', { detail: { n: text.slice(0, 20) } });
   return { last, limit: Math.min(Number(text), MAX_PAGE) };
 }
 
@@ -24,7 +25,11 @@ function linkHeader(path: string, parameters: Readonly<Record<string, string>>):
   return { Link: `<${path}?${new URLSearchParams(parameters)}>; rel="next"` };
 }
 
-function nextLink(path: string, page: PageRequest, answer: { names: readonly string[]; hasMore: boolean }): Record<string, string> {
+function nextLink(
+  path: string,
+  page: PageRequest,
+  answer: { names: readonly string[]; hasMore: boolean },
+): Record<string, string> {
   const last = answer.names.at(-1);
   if (!answer.hasMore || last === undefined) return {};
   return linkHeader(path, { last, n: String(page.limit) });

@@ -13,7 +13,9 @@ export async function serveManifest(call: Call): Promise<void> {
   const reference = parseManifestReference(call.reference);
   switch (exchange.method) {
     case 'PUT': {
-      const tooLarge = new RegistryError('MANIFEST_INVALID', { message: `manifest invalid: it is larger than ${MAX_MANIFEST_BYTES} bytes` });
+      const tooLarge = new RegistryError('MANIFEST_INVALID', {
+        message: `manifest invalid: it is larger than ${MAX_MANIFEST_BYTES} bytes`,
+      });
       const bytes = await exchange.wholeBody(MAX_MANIFEST_BYTES, tooLarge);
       const contentType = exchange.header('content-type');
       const { digest, subject } = pushManifest(services, caller, { repository, reference, bytes, contentType });

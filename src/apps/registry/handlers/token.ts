@@ -21,7 +21,9 @@ export async function serveToken(exchange: Exchange, services: RegistryServices)
       access_token: issued.token,
       expires_in: issued.expiresInSeconds,
       issued_at: new Date(issued.issuedAtMs).toISOString(),
-      ...(isPost ? { scope: issued.scopes.map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`).join(' ') } : {}),
+      ...(isPost
+        ? { scope: issued.scopes.map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`).join(' ') }
+        : {}),
       ...(issued.refreshToken === undefined ? {} : { refresh_token: issued.refreshToken }),
     },
     { 'Cache-Control': 'no-store' },
@@ -40,7 +42,11 @@ function queriedRequest({ query, request }: Exchange): TokenRequest {
 async function postedRequest(exchange: Exchange): Promise<TokenRequest> {
   const tooLarge = new RegistryError('SIZE_INVALID', { message: `the form is larger than ${MAX_FORM_BYTES} bytes` });
   const form = new URLSearchParams((await exchange.wholeBody(MAX_FORM_BYTES, tooLarge)).toString());
-  const base = { service: form.get('service') ?? '', scopes: parseScopes(form.getAll('scope')), isOffline: form.get('access_type') === 'offline' };
+  const base = {
+    service: form.get('service') ?? '',
+    scopes: parseScopes(form.getAll('scope')),
+    isOffline: form.get('access_type') === 'offline',
+  };
   switch (form.get('grant_type')) {
     case 'password': {
       const [user, password] = [form.get('username') ?? '', form.get('password') ?? ''];

@@ -83,7 +83,10 @@ function checkRange(call: Call, upload: Upload, said: { header: string; lengthBy
   const [start, end] = [Number(match[1]), Number(match[2])];
   if (start !== upload.offset || end + 1 < start) {
     for (const [name, value] of Object.entries(progressHeaders(upload))) call.exchange.response.setHeader(name, value);
-    throw new RegistryError('RANGE_INVALID', { message: `the upload goes on at ${upload.offset}`, detail: { offset: upload.offset } });
+    throw new RegistryError('RANGE_INVALID', {
+      message: `the upload goes on at ${upload.offset}`,
+      detail: { offset: upload.offset },
+    });
   }
   if (said.lengthBytes !== undefined && said.lengthBytes !== end - start + 1) throw new RegistryError('SIZE_INVALID');
 }

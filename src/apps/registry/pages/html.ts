@@ -10,19 +10,28 @@ export class Html {
   }
 }
 
-const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+const ESCAPES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+};
 
 type Part = Html | string | number | readonly Html[];
 
 function render(part: Part): string {
   if (part instanceof Html) return part.text;
-  if (typeof part === 'string' || typeof part === 'number') return String(part).replace(/[&<>"']/g, (char) => ESCAPES[char] ?? '');
+  if (typeof part === 'string' || typeof part === 'number')
+    return String(part).replace(/[&<>"']/g, (char) => ESCAPES[char] ?? '');
   return part.map(render).join('');
 }
 
 /** Builds HTML from literals and escaped values. */
 export function html(literals: TemplateStringsArray, ...parts: readonly Part[]): Html {
-  return new Html(literals.map((literal, index) => literal + (index < parts.length ? render(parts[index] ?? '') : '')).join(''));
+  return new Html(
+    literals.map((literal, index) => literal + (index < parts.length ? render(parts[index] ?? '') : '')).join(''),
+  );
 }
 
 const STYLE = `:root{color-scheme:light dark;--line:#8884;--soft:#8882;--link:light-dark(#0b5cad,#7ab8ff)}
@@ -54,7 +63,12 @@ export const CONTENT_SECURITY_POLICY: string = [
 /** A whole page. */
 export function page(options: { title: string; user: string | undefined; canLogIn: boolean; body: Html }): string {
   const { title, user, canLogIn, body } = options;
-  const who = user === undefined ? (canLogIn ? html`<a href="/ui/login">Log in</a>` : html``) : html`<span class="soft">${user}</span>`;
+  const who =
+    user === undefined
+      ? canLogIn
+        ? html`<a href="/ui/login">Log in</a>`
+        : html``
+      : html`<span class="soft">${user}</span>`;
   return html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${title}</title><style>${new Html(STYLE)}</style></head>

@@ -31,7 +31,9 @@ export function manifestBody(page: ManifestPage): Html {
   const { repository, reference, manifest, referrers, host } = page;
   const parsed = parseManifest(manifest.bytes, manifest.mediaType);
   const separator = reference.includes(':') ? '@' : ':';
-  const annotations = Object.entries(parsed.annotations).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`);
+  const annotations = Object.entries(parsed.annotations).map(
+    ([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`,
+  );
   return html`<h1><a href="/ui/r/${repository}">${repository}</a>${separator}${reference}</h1>
 <pre>docker pull ${host}/${repository}${separator}${reference}</pre>
 <dl><dt>Digest</dt><dd><code>${manifest.digest}</code></dd><dt>Type</dt><dd><code>${manifest.mediaType}</code></dd>
@@ -53,14 +55,20 @@ function platformOf({ platform = {} }: Descriptor): string {
 function indexBody(repository: RepositoryName, parsed: ParsedManifest): Html {
   const rows = parsed.manifests
     .slice(0, MAX_ROWS)
-    .map((item) => html`<tr><td>${platformOf(item)}</td><td>${manifestLink(repository, item)}</td><td><code>${item.mediaType}</code></td></tr>`);
+    .map(
+      (item) =>
+        html`<tr><td>${platformOf(item)}</td><td>${manifestLink(repository, item)}</td><td><code>${item.mediaType}</code></td></tr>`,
+    );
   return html`<h2>Platforms</h2><div class="scroll"><table><thead><tr><th>Platform</th><th>Digest</th><th>Type</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
 function referrersBody(repository: RepositoryName, referrers: readonly Descriptor[]): Html {
   const rows = referrers
     .slice(0, MAX_ROWS)
-    .map((item) => html`<tr><td><code>${item.artifactType ?? ''}</code></td><td>${manifestLink(repository, item)}</td><td class="number">${humanSize(item.sizeBytes)}</td></tr>`);
+    .map(
+      (item) =>
+        html`<tr><td><code>${item.artifactType ?? ''}</code></td><td>${manifestLink(repository, item)}</td><td class="number">${humanSize(item.sizeBytes)}</td></tr>`,
+    );
   return html`<h2>Referrers</h2><div class="scroll"><table><thead><tr><th>Type</th><th>Digest</th><th class="number">Size</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }
 
@@ -93,7 +101,10 @@ function imageBody(page: ManifestPage, parsed: ParsedManifest): Html {
   const config = readConfig(page, parsed);
   const run = fieldsOf(config['config']);
   const facts = [
-    ['Platform', [config['os'], config['architecture'], config['variant']].filter((part) => typeof part === 'string').join('/')],
+    [
+      'Platform',
+      [config['os'], config['architecture'], config['variant']].filter((part) => typeof part === 'string').join('/'),
+    ],
     ['Created', String(config['created'] ?? '')],
     ['Entrypoint', words(run['Entrypoint'])],
     ['Command', words(run['Cmd'])],

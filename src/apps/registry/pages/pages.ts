@@ -2,7 +2,7 @@
  * Pages to browse the registry: repositories, tags, and what a tag is made of. Rendered here, without scripts; a visitor
  * sees what he may pull.
  */
-import { listRepositories, listReferrers } from '#engine/registry/discover.ts';
+import { listReferrers, listRepositories } from '#engine/registry/discover.ts';
 import type { RegistryServices } from '#engine/registry/services.ts';
 import type { Actor } from '#services/registry/access/access.ts';
 import type { RepositoryName } from '#services/registry/contract.ts';
@@ -44,7 +44,11 @@ export async function servePage(exchange: Exchange, services: RegistryServices):
   }
 }
 
-function send(exchange: Exchange, services: RegistryServices, options: { status: number; title: string; user: string | undefined; body: Html }): void {
+function send(
+  exchange: Exchange,
+  services: RegistryServices,
+  options: { status: number; title: string; user: string | undefined; body: Html },
+): void {
   const { kind } = services.access.mode;
   exchange.bytes(options.status, page({ ...options, canLogIn: kind === 'basic' || kind === 'token' }), {
     'Content-Type': 'text/html; charset=utf-8',
@@ -75,8 +79,19 @@ function route(visit: Visit): { title: string; body: Html } {
   if (reference === undefined) return { title: repository, body: tagsBody(visit, repository) };
   const manifest = services.store.manifest(repository, parseManifestReference(reference));
   if (manifest === undefined) throw new RegistryError('MANIFEST_UNKNOWN');
-  const referrers = listReferrers(services, repository, { subject: manifest.digest, artifactType: '', last: '' }).descriptors;
-  const body = manifestBody({ store: services.store, repository, reference, manifest, referrers, host: hostOf(exchange) });
+  const referrers = listReferrers(services, repository, {
+    subject: manifest.digest,
+    artifactType: '',
+    last: '',
+  }).descriptors;
+  const body = manifestBody({
+    store: services.store,
+    repository,
+    reference,
+    manifest,
+    referrers,
+    host: hostOf(exchange),
+  });
   return { title: `${repository}:${reference}`, body };
 }
 
@@ -86,7 +101,9 @@ function hostOf(exchange: Exchange): string {
 
 function moreLink(path: string, names: readonly string[], hasMore: boolean): Html {
   const last = names.at(-1);
-  return hasMore && last !== undefined ? html`<p><a href="${path}?last=${encodeURIComponent(last)}">More</a></p>` : html``;
+  return hasMore && last !== undefined
+    ? html`<p><a href="${path}?last=${encodeURIComponent(last)}">More</a></p>`
+    : html``;
 }
 
 function repositoriesBody({ exchange, services, actor }: Visit): Html {
