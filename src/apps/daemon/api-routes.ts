@@ -12,6 +12,7 @@ import { containerFileRoutes } from './routes/container-files.ts';
 import { containerStreamRoutes } from './routes/container-streams.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { execRoutes } from './routes/exec.ts';
+import { fsckRoutes } from './routes/fsck.ts';
 import { commitRoutes, imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { pluginRoutes } from './routes/plugins.ts';
@@ -41,6 +42,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...volumeRoutes(services),
     ...pluginRoutes(),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
+    ...fsckRoutes({ images, containers, emit, paths: services.settings.paths }),
   ];
   return [...routes, ...notBuilt(routes)];
 }

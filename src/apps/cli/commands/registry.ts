@@ -52,6 +52,7 @@ const LOADERS: Readonly<Record<string, Loader>> = {
   'registry gc': async () => (await import('./registry-server.ts')).runRegistry,
   'registry fsck': async () => (await import('./registry-server.ts')).runRegistry,
   'system info': async () => (await import('./info.ts')).infoCommand,
+  'system fsck': async () => (await import('./fsck.ts')).checkStore,
   'system df': async () => (await import('./df.ts')).diskUsage,
   'system events': async () => (await import('./events.ts')).eventsCommand,
   version: async () => (await import('./version.ts')).versionCommand,
