@@ -37,6 +37,7 @@ export async function recover(services: Services): Promise<void> {
   removeOrphanDirectories(services);
   await services.networks.recover(new Set(shims.keys()));
   await services.snapshots.recover(new Set(containers.map((container) => container.id)));
+  await repairLayers(services);
   for (const container of containers) {
     const shim = shims.get(container.id);
     try {
@@ -46,6 +47,14 @@ export async function recover(services: Services): Promise<void> {
       services.logger.error('recovering a container failed', { container: container.id, error: errorMessage(error) });
     }
   }
+}
+
+/** Layers that a power loss may have taken are extracted again from their archives. */
+async function repairLayers({ snapshots, images, logger }: Services): Promise<void> {
+  const failed = await snapshots.repair((diffId) =>
+    images.layerBlob(diffId) === undefined ? undefined : images.openLayer(diffId),
+  );
+  for (const layer of failed) logger.error('a layer could not be repaired after a power loss', { layer });
 }
 
 /** Starts what restart policies ask for. Called after the API is served, like dockerd. */

@@ -1,4 +1,5 @@
 /** Content-addressed blobs: written once under their digest, kept while referenced or leased (OCI image-layout). */
+import type { FileGrowth } from '#system/disk/growing-file.ts';
 import type { Digest } from '#types/digest.ts';
 
 export interface StoredBlob {
@@ -22,11 +23,43 @@ export interface Lease extends Disposable {
   readonly digests: Set<Digest>;
 }
 
+/** What is known of a blob before its bytes come. With a digest, what an earlier attempt left is continued. */
+export interface IngestOptions {
+  readonly expected?: { readonly digest: Digest; readonly sizeBytes: number };
+  readonly lease?: Lease;
+  /** Takes the place of a blob that is there already (and whose bytes turned out to be bad). */
+  readonly replace?: boolean;
+}
+
+/**
+ * A blob being written. `append` bytes, then `commit`; disposing without commit keeps a blob of known digest for the
+ * next attempt (within the store's limits) and drops any other. Others may read `path` as far as `growth` says.
+ */
+export interface Ingest extends AsyncDisposable {
+  readonly path: string;
+  readonly growth: FileGrowth;
+  /** Bytes taken so far, those of an earlier attempt included: where to go on. */
+  readonly offset: number;
+  /** Takes bytes; the buffer must not be changed afterwards. Throws `invalid` beyond the expected size. */
+  append(chunk: Uint8Array): Promise<void>;
+  /** Waits until everything appended is in the file, and says so through `growth`. */
+  flush(): Promise<void>;
+  /**
+   * Verifies digest and size and gives the blob its name, durably. A wrong one is dropped: it cannot be continued.
+   * `digest` is for a blob begun without one.
+   */
+  commit(digest?: Digest): Promise<StoredBlob>;
+  /** Drops everything at dispose. */
+  discard(): void;
+}
+
 /** The blob store of one data root. */
 export interface ContentStore {
   lease(): Lease;
   /** Stores a stream; nothing remains when it fails. Throws `invalid` for another digest than expected or too many bytes. */
   write(source: AsyncIterable<Uint8Array>, options?: WriteBlobOptions, signal?: AbortSignal): Promise<StoredBlob>;
+  /** Begins or continues a blob. One at a time for a digest: a second caller throws `conflict`. */
+  ingest(options?: IngestOptions, signal?: AbortSignal): Promise<Ingest>;
   /** Where a blob lies. */
   path(digest: Digest): string;
   has(digest: Digest): boolean;

@@ -371,6 +371,13 @@ export class ImageStore implements Images {
     if (known === undefined || !this.#content.has(known.digest)) this.#blobs.set(diffId, blob);
   }
 
+  /** Remembers several layers' bytes in one transaction. */
+  setLayerBlobs(blobs: readonly { readonly diffId: Digest; readonly blob: LayerBlob }[]): void {
+    this.#database.transaction(() => {
+      for (const { diffId, blob } of blobs) this.setLayerBlob(diffId, blob);
+    });
+  }
+
   /** Whether a stored layer consists of this blob. */
   isLayerBlob(digest: Digest): boolean {
     return this.#blobs.names(digest);

@@ -1,12 +1,14 @@
 /**
  * Snapshots: directory trees made of layers.
  *
- * Life: `applyLayer` turns a tar into a committed, immutable layer named by its chainID; `prepare` makes a
- * writable snapshot (keyed by container ID or build step) on top of a layer; `mount` shows it at a directory;
+ * Life: `applyLayer` turns a tar into a committed, immutable layer named by its chainID, or `stage` extracts it
+ * before its parents are there and `commitStaged` puts it over them; `prepare` makes a writable snapshot (keyed by container ID or build step) on top of a layer; `mount` shows it at a directory;
  * `changes`/`diff` tell what was written; `commit` freezes a writable snapshot into a layer; `remove` drops it.
  * A layer with children, or used by a snapshot, cannot be removed. Every driver passes one conformance suite.
  */
 import type { Readable } from 'node:stream';
+import type { FileGrowth } from '#system/disk/growing-file.ts';
+import type { Compression } from '#system/tar/compression.ts';
 import type { Digest } from '#types/digest.ts';
 
 /** A committed layer. */
@@ -31,6 +33,22 @@ export interface Usage {
   readonly inodes: number;
 }
 
+/** A layer's bytes (any known compression) in a file that may still grow. */
+export interface LayerFile {
+  readonly path: string;
+  readonly growth: FileGrowth;
+}
+
+/** A layer that is extracted but nowhere visible. Disposing drops what was not committed. */
+export interface StagedLayer extends Disposable {
+  readonly diffId: Digest;
+  readonly sizeBytes: number;
+  readonly tarSizeBytes: number;
+  readonly compression: Compression;
+  /** Whether its files are still to be given away: a commit takes them, unless the layer existed. */
+  readonly isAvailable: boolean;
+}
+
 export interface Snapshotter {
   /** Docker's name: `overlay2` or `vfs`. */
   readonly driver: string;
@@ -45,6 +63,12 @@ export interface Snapshotter {
     options: { expected?: Digest },
     signal?: AbortSignal,
   ): Promise<Layer>;
+  /** Whether layers can be extracted before their parents; without it `stage` throws. */
+  readonly stagesAhead: boolean;
+  /** Extracts a layer on a thread of its own while its file grows. Nothing remains when it fails. */
+  stage(file: LayerFile, signal?: AbortSignal): Promise<StagedLayer>;
+  /** Makes staged layers real, the first over `parent`, each other over the one before, in one step. */
+  commitStaged(parent: Digest | undefined, staged: readonly StagedLayer[]): Layer[];
   layer(chainId: Digest): Layer | undefined;
   layers(): Layer[];
   /** Throws `conflict` when the layer is in use. */
@@ -76,6 +100,13 @@ export interface Snapshotter {
   audit(): SnapshotAudit;
   /** After a crash: removes half-made layers and snapshots, unmounts what nobody needs. `keep` lists keys in use. */
   recover(keep: ReadonlySet<string>): Promise<void>;
+  /**
+   * After a power loss: extracts again, from what `open` gives, the layers whose files may not have reached the disk.
+   * Returns those that could not be. A layer is on the disk some time after its commit, its archive before.
+   */
+  repair(open: (diffId: Digest) => AsyncIterable<Buffer> | undefined): Promise<Digest[]>;
+  /** Resolves when every committed layer is on the disk and everything removed is off it. */
+  settled(): Promise<void>;
 }
 
 /** Something of a snapshotter that is not as its rows say. */

@@ -2,21 +2,23 @@
  * The snapshot life cycle over any way of keeping trees on disk (`TreeStore`): records, extraction, counting
  * of mounts, init layers. Drivers differ only in how a tree is stacked, mounted and compared.
  *
- * Everything half-made lies in a temporary directory; a rename and one row make it real.
+ * Everything half-made lies in a temporary directory; a rename and one row make it real. A layer's files reach the
+ * disk behind the answer; its row is marked until then, and after a power loss it is extracted again (0055).
  */
-import { execFile } from 'node:child_process';
-import { mkdirSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import { promisify } from 'node:util';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Database, isDiskFull } from '#system/database/database.ts';
 import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { LayeredAudit } from './audit.ts';
-import type { Change, Layer, SnapshotAudit, Snapshotter, Usage } from './contract.ts';
+import type { Change, Layer, LayerFile, SnapshotAudit, Snapshotter, StagedLayer, Usage } from './contract.ts';
 import type { Difference } from './differences.ts';
 import { fillInitLayer } from './init-layer.ts';
 import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
+import { LayerThreads } from './layer-threads.ts';
+import type { ExtractedLayer } from './layer-worker.ts';
 import { MountTable } from './mounts.ts';
 import { type LayerRecord, type SnapshotRecord, SnapshotRecords } from './records.ts';
 
@@ -52,11 +54,41 @@ export interface LayeredOptions {
   /** The driver's own directory, e.g. `<data root>/overlay2`. */
   readonly root: string;
   readonly database: Database;
-  /** Writes a layer's files to disk before it is recorded. Default true; tests switch it off. */
+  /** Marks a layer until its files are on the disk. Default true; tests switch it off. */
   readonly durable?: boolean;
+  /** Which boot of the machine this is; for tests. */
+  readonly boot?: string;
 }
 
-const run = promisify(execFile);
+/** How long after a commit the disk is waited for: layers that come shortly after one another share it. */
+const SYNC_DELAY_MS = 200;
+
+class Staged implements StagedLayer {
+  readonly diffId: Digest;
+  readonly sizeBytes: number;
+  readonly tarSizeBytes: number;
+  readonly compression: StagedLayer['compression'];
+  readonly directory: string;
+  readonly #drop: (directory: string) => void;
+
+  constructor(layer: ExtractedLayer, directory: string, drop: (directory: string) => void) {
+    this.diffId = layer.diffId;
+    this.sizeBytes = layer.sizeBytes;
+    this.tarSizeBytes = layer.tarSizeBytes;
+    this.compression = layer.compression;
+    this.directory = directory;
+    this.#drop = drop;
+  }
+
+  get isAvailable(): boolean {
+    return existsSync(this.directory);
+  }
+
+  /** A directory that was committed has left its place: nothing is dropped then. */
+  [Symbol.dispose](): void {
+    this.#drop(this.directory);
+  }
+}
 
 /** A Snapshotter over a TreeStore. */
 export class LayeredSnapshotter implements Snapshotter {
@@ -64,14 +96,17 @@ export class LayeredSnapshotter implements Snapshotter {
   readonly #store: TreeStore;
   readonly #records: SnapshotRecords;
   readonly #mounts = new MountTable();
-  readonly #durable: boolean;
+  /** Undefined where layers need not survive a power loss. */
+  readonly #boot: string | undefined;
+  readonly #threads = new LayerThreads();
+  #syncing: Promise<void> | undefined;
   readonly #inits = new Map<string, Promise<string>>();
 
   constructor(store: TreeStore, options: LayeredOptions) {
     this.driver = store.driver;
     this.#store = store;
     this.#records = new SnapshotRecords(options.root, options.database, store.driver);
-    this.#durable = options.durable ?? true;
+    this.#boot = options.durable === false ? undefined : (options.boot ?? currentBoot());
   }
 
   #below(parent: Digest | undefined): string[] {
@@ -109,10 +144,9 @@ export class LayeredSnapshotter implements Snapshotter {
       const diffId = source.digest();
       checkDigest(diffId, expected);
       const chainId = chainOver(parent, diffId);
-      // Awaiting ends here: whoever comes second with the same layer finds it.
-      if (this.#durable && this.#records.layer(chainId) === undefined) await run('sync', ['-f', temporary]);
       signal?.throwIfAborted();
-      return this.#commitLayer(temporary, { chainId, diffId, parent, sizeBytes });
+      const [layer] = this.#commit([{ directory: temporary, layer: { chainId, diffId, parent, sizeBytes } }]);
+      return layer as Layer;
     } finally {
       this.#records.discard(temporary);
     }
@@ -125,16 +159,136 @@ export class LayeredSnapshotter implements Snapshotter {
     return this.#below(parent);
   }
 
-  #commitLayer(temporary: string, layer: Layer): Layer {
-    const existing = this.#records.layer(layer.chainId);
-    if (existing !== undefined) return publicLayer(existing);
-    this.#parentBelow(layer.parent);
-    const record: LayerRecord = { ...layer, directory: this.#records.newName() };
-    const directory = this.#records.path(record.directory);
-    renameSync(temporary, directory);
-    this.#store.settle(directory);
-    this.#records.saveLayer(record);
-    return layer;
+  /** Gives extracted directories their place and saves them at once; layers that exist already stay as they are. */
+  #commit(extracted: readonly { directory: string; layer: Layer }[]): Layer[] {
+    const [first] = extracted;
+    if (first !== undefined) this.#parentBelow(first.layer.parent);
+    const records: LayerRecord[] = [];
+    const layers: Layer[] = [];
+    for (const { directory, layer } of extracted) {
+      const existing = this.#records.layer(layer.chainId);
+      layers.push(existing === undefined ? layer : publicLayer(existing));
+      if (existing !== undefined) continue;
+      const record: LayerRecord = { ...layer, directory: this.#records.newName() };
+      const place = this.#records.path(record.directory);
+      renameSync(directory, place);
+      this.#store.settle(place);
+      records.push(record);
+    }
+    if (records.length === 0) return layers;
+    try {
+      this.#records.saveLayers(records, this.#boot);
+    } catch (error) {
+      for (const { directory } of records) {
+        this.#store.forget(this.#records.path(directory));
+        this.#records.discard(this.#records.path(directory));
+      }
+      throw error;
+    }
+    this.#syncSoon();
+    return layers;
+  }
+
+  get stagesAhead(): boolean {
+    return this.#store.whiteouts === 'overlay';
+  }
+
+  async stage(file: LayerFile, signal?: AbortSignal): Promise<StagedLayer> {
+    if (!this.stagesAhead) throw new Error(`the driver ${this.driver} extracts layers over their parents only`);
+    const temporary = this.#records.temporary();
+    try {
+      await this.#store.create(temporary, [], false);
+      const extracted = await this.#threads.extract(file.path, file.growth, `${temporary}/${CONTENT}`, signal);
+      return new Staged(extracted, temporary, (directory) => this.#records.discard(directory));
+    } catch (error) {
+      this.#records.discard(temporary);
+      throw error;
+    }
+  }
+
+  commitStaged(parent: Digest | undefined, staged: readonly StagedLayer[]): Layer[] {
+    let below = parent;
+    const extracted = staged.map((each) => {
+      if (!(each instanceof Staged)) throw new Error('a layer staged by another snapshotter');
+      const { diffId, sizeBytes, directory } = each;
+      const chainId = chainOver(below, diffId);
+      const layer: Layer = { chainId, diffId, parent: below, sizeBytes };
+      below = chainId;
+      return { directory, layer };
+    });
+    return this.#commit(extracted);
+  }
+
+  /** Waits for the disk behind the answer; until then the new layers are marked. */
+  #syncSoon(): void {
+    if (this.#boot === undefined || this.#syncing !== undefined) return;
+    const syncing = (async () => {
+      await delay(SYNC_DELAY_MS);
+      for (;;) {
+        const marked = this.#records.unsynced().filter(({ boot }) => boot === this.#boot);
+        if (marked.length === 0) return;
+        await this.#threads.sync(this.#records.root);
+        this.#records.markSynced(marked.map(({ chainId }) => chainId));
+      }
+    })();
+    this.#syncing = syncing
+      // The marks stay: the next commit or the next start tries again.
+      .catch(() => {})
+      .finally(() => {
+        this.#syncing = undefined;
+      });
+  }
+
+  async repair(open: (diffId: Digest) => AsyncIterable<Buffer> | undefined): Promise<Digest[]> {
+    const suspects = new Set(
+      this.#records
+        .unsynced()
+        .filter(({ boot }) => boot !== this.#boot)
+        .map(({ chainId }) => chainId),
+    );
+    const failed: Digest[] = [];
+    for (const chainId of suspects) await this.#repairChain(chainId, { suspects, failed, open });
+    this.#syncSoon();
+    return failed;
+  }
+
+  /** Extracts a layer again in the place of the one that may be damaged, those below it first. */
+  async #repairChain(
+    top: Digest,
+    work: {
+      suspects: Set<Digest>;
+      failed: Digest[];
+      open: (diffId: Digest) => AsyncIterable<Buffer> | undefined;
+    },
+  ): Promise<void> {
+    for (const record of this.#records.chain(top).reverse()) {
+      if (!work.suspects.delete(record.chainId)) continue;
+      try {
+        const tar = work.open(record.diffId);
+        if (tar === undefined) throw new GantryError('notFound', `content of layer ${record.diffId}: not found`);
+        await this.#extractAgain(record, tar);
+        this.#records.saveUnsynced(record.chainId, this.#boot ?? '');
+      } catch {
+        work.failed.push(record.chainId);
+      }
+    }
+  }
+
+  async #extractAgain(record: LayerRecord, tar: AsyncIterable<Buffer>): Promise<void> {
+    const temporary = this.#records.temporary();
+    try {
+      await this.#store.create(temporary, this.#below(record.parent), false);
+      const source = new HashedSource(tar);
+      await extractLayer(`${temporary}/${CONTENT}`, source, { style: this.#store.whiteouts });
+      checkDigest(source.digest(), record.diffId);
+      const place = this.#records.path(record.directory);
+      this.#store.forget(place);
+      this.#records.discard(place);
+      renameSync(temporary, place);
+      this.#store.settle(place);
+    } finally {
+      this.#records.discard(temporary);
+    }
   }
 
   layer(chainId: Digest): Layer | undefined {
@@ -319,8 +473,13 @@ export class LayeredSnapshotter implements Snapshotter {
   /** Resolves when everything removed is gone from the disk. */
   async settled(): Promise<void> {
     await this.#mounts.settled();
+    await this.#syncing;
     await this.#records.emptied();
   }
+}
+
+function currentBoot(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
 function publicLayer({ chainId, diffId, parent, sizeBytes }: Layer): Layer {

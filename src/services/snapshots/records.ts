@@ -26,6 +26,9 @@ const MIGRATION: Migration = {
      CREATE TABLE snapshots (
        driver TEXT NOT NULL, key TEXT NOT NULL, parent TEXT, directory TEXT NOT NULL, PRIMARY KEY (driver, key)
      ) WITHOUT ROWID;`,
+    `CREATE TABLE snapshot_unsynced (
+       driver TEXT NOT NULL, chain_id TEXT NOT NULL, boot TEXT NOT NULL, PRIMARY KEY (driver, chain_id)
+     ) WITHOUT ROWID;`,
   ],
 };
 
@@ -141,7 +144,49 @@ export class SnapshotRecords {
     return chain;
   }
 
-  saveLayer(layer: LayerRecord): void {
+  /** Saves layers in one transaction; `boot` marks those whose files are not surely on the disk yet. */
+  saveLayers(layers: readonly LayerRecord[], boot: string | undefined): void {
+    this.#database.transaction(() => {
+      for (const layer of layers) {
+        this.#insertLayer(layer);
+        if (boot !== undefined) this.saveUnsynced(layer.chainId, boot);
+      }
+    });
+    for (const layer of layers) {
+      this.#layers.set(layer.chainId, layer);
+      this.#pending.delete(layer.directory);
+    }
+  }
+
+  /** Marks a layer whose files were written in this boot and are not surely on the disk. */
+  saveUnsynced(chainId: Digest, boot: string): void {
+    this.#database.run(
+      'INSERT OR REPLACE INTO snapshot_unsynced (driver, chain_id, boot) VALUES (?, ?, ?)',
+      this.#driver,
+      chainId,
+      boot,
+    );
+  }
+
+  /** Layers whose files are not surely on the disk, with the boot that wrote them. */
+  unsynced(): { chainId: Digest; boot: string }[] {
+    return this.#database
+      .all('SELECT chain_id, boot FROM snapshot_unsynced WHERE driver = ?', this.#driver)
+      .map((row) => ({ chainId: String(row['chain_id']) as Digest, boot: String(row['boot']) }));
+  }
+
+  /** The files of these layers are on the disk. */
+  markSynced(chainIds: readonly Digest[]): void {
+    this.#database.transaction(() => {
+      for (const chainId of chainIds) this.#forgetUnsynced(chainId);
+    });
+  }
+
+  #forgetUnsynced(chainId: Digest): void {
+    this.#database.run('DELETE FROM snapshot_unsynced WHERE driver = ? AND chain_id = ?', this.#driver, chainId);
+  }
+
+  #insertLayer(layer: LayerRecord): void {
     this.#database.run(
       'INSERT INTO snapshot_layers (driver, chain_id, diff_id, parent, size_bytes, directory) VALUES (?, ?, ?, ?, ?, ?)',
       this.#driver,
@@ -151,8 +196,6 @@ export class SnapshotRecords {
       layer.sizeBytes,
       layer.directory,
     );
-    this.#layers.set(layer.chainId, layer);
-    this.#pending.delete(layer.directory);
   }
 
   saveSnapshot(record: SnapshotRecord): void {
@@ -194,6 +237,7 @@ export class SnapshotRecords {
     this.#database.transaction(() => {
       this.#database.run('DELETE FROM snapshot_layers WHERE driver = ? AND chain_id = ?', this.#driver, layer.chainId);
       this.#database.run('DELETE FROM snapshot_inits WHERE driver = ? AND parent = ?', this.#driver, layer.chainId);
+      this.#forgetUnsynced(layer.chainId);
     });
     this.#layers.delete(layer.chainId);
     this.#inits.delete(layer.chainId);

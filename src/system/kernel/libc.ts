@@ -45,6 +45,7 @@ const SIGNATURES = {
   close: { returns: 'i32', arguments: ['i32'] },
   flock: { returns: 'i32', arguments: ['i32', 'i32'] },
   syncfs: { returns: 'i32', arguments: ['i32'] },
+  sync_file_range: { returns: 'i32', arguments: ['i32', 'i64', 'i64', 'u32'] },
   prctl: { returns: 'i32', arguments: ['i32', 'u64', 'u64', 'u64', 'u64'] },
   madvise: { returns: 'i32', arguments: ['u64', 'u64', 'i32'] },
   openat2: { symbol: 'syscall', returns: 'i64', arguments: ['i64', 'i32', 'string', 'pointer', 'u64'] },
