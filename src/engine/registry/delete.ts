@@ -22,16 +22,26 @@ export function deleteManifest(
   }
   const outcome = services.store.deleteManifest(repository, reference.digest);
   if (outcome === 'unknown') throw manifestUnknown(services, repository, reference);
-  if (outcome === 'inUse') throw new RegistryError('DENIED', { message: 'requested access to the resource is denied: an index names this manifest; delete the index first' });
+  if (outcome === 'inUse')
+    throw new RegistryError('DENIED', {
+      message: 'requested access to the resource is denied: an index names this manifest; delete the index first',
+    });
   publish(services, caller, 'delete', { repository, digest: reference.digest });
 }
 
 /** Removes a blob from a repository. One that a manifest needs is kept (DENIED). */
-export function deleteBlob(services: RegistryServices, caller: Caller, request: { repository: RepositoryName; digest: Digest }): void {
+export function deleteBlob(
+  services: RegistryServices,
+  caller: Caller,
+  request: { repository: RepositoryName; digest: Digest },
+): void {
   requireWritable(services);
   const { repository, digest } = request;
   const outcome = services.store.deleteBlob(repository, digest);
   if (outcome === 'unknown') throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
-  if (outcome === 'inUse') throw new RegistryError('DENIED', { message: 'requested access to the resource is denied: a manifest names this blob; delete the manifest first' });
+  if (outcome === 'inUse')
+    throw new RegistryError('DENIED', {
+      message: 'requested access to the resource is denied: a manifest names this blob; delete the manifest first',
+    });
   publish(services, caller, 'delete', { repository, digest });
 }

@@ -28,7 +28,12 @@ export function listRepositories(services: RegistryServices, caller: Caller, pag
 }
 
 /** One page of tags. Throws NAME_UNKNOWN. */
-export async function listTags(services: RegistryServices, repository: RepositoryName, page: PageRequest, signal: AbortSignal): Promise<Page> {
+export async function listTags(
+  services: RegistryServices,
+  repository: RepositoryName,
+  page: PageRequest,
+  signal: AbortSignal,
+): Promise<Page> {
   const upstream = await services.upstream?.tags(repository, page, signal);
   if (upstream !== undefined) return upstream;
   if (!services.store.isKnown(repository)) throw new RegistryError('NAME_UNKNOWN', { detail: { name: repository } });

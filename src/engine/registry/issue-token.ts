@@ -30,7 +30,9 @@ export async function issueToken(services: RegistryServices, request: TokenReque
   const { mode } = access;
   if (mode.kind !== 'token') throw new RegistryError('UNSUPPORTED', { message: 'this registry issues no tokens' });
   if (request.service !== '' && request.service !== mode.service) {
-    throw new RegistryError('DENIED', { message: `requested access to the resource is denied: this is not service ${JSON.stringify(request.service.slice(0, 100))}` });
+    throw new RegistryError('DENIED', {
+      message: `requested access to the resource is denied: this is not service ${JSON.stringify(request.service.slice(0, 100))}`,
+    });
   }
   const { grant } = request;
   let user: string | undefined;
@@ -45,7 +47,8 @@ export async function issueToken(services: RegistryServices, request: TokenReque
   } else {
     user = (await access.login(grant)).user;
     const mark = user === undefined ? undefined : mode.users.credentialMark(user);
-    if (request.isOffline && user !== undefined && mark !== undefined) refreshToken = mode.refresh.issue(user, mode.service, mark);
+    if (request.isOffline && user !== undefined && mark !== undefined)
+      refreshToken = mode.refresh.issue(user, mode.service, mark);
   }
   return { ...access.issueToken(user, request.scopes), scopes: request.scopes, refreshToken };
 }

@@ -25,7 +25,10 @@ export async function findBlob(
   const sizeBytes = store.blobSize(repository, digest);
   if (sizeBytes !== undefined && store.files.size(digest) === sizeBytes) {
     const path = store.files.path(digest);
-    return { sizeBytes, read: (start, end) => createReadStream(path, { start, end, highWaterMark: READ_CHUNK_BYTES, signal }) };
+    return {
+      sizeBytes,
+      read: (start, end) => createReadStream(path, { start, end, highWaterMark: READ_CHUNK_BYTES, signal }),
+    };
   }
   const fetched = await upstream?.blob(repository, digest, signal);
   if (fetched === undefined) throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
@@ -33,7 +36,11 @@ export async function findBlob(
 }
 
 /** Tells the webhooks that a blob is being pulled. */
-export function blobPulled(services: RegistryServices, caller: Caller, blob: { repository: RepositoryName; digest: Digest; sizeBytes: number }): void {
+export function blobPulled(
+  services: RegistryServices,
+  caller: Caller,
+  blob: { repository: RepositoryName; digest: Digest; sizeBytes: number },
+): void {
   const { repository, digest, sizeBytes } = blob;
   publish(services, caller, 'pull', {
     mediaType: 'application/octet-stream',

@@ -31,7 +31,11 @@ export async function pullManifest(
 }
 
 /** The error for a manifest that is not there. */
-export function manifestUnknown(services: RegistryServices, repository: RepositoryName, reference: ManifestReference): RegistryError {
+export function manifestUnknown(
+  services: RegistryServices,
+  repository: RepositoryName,
+  reference: ManifestReference,
+): RegistryError {
   if (!services.store.isKnown(repository)) return new RegistryError('NAME_UNKNOWN', { detail: { name: repository } });
   const detail = reference.kind === 'tag' ? { Tag: reference.tag } : { Name: repository, Revision: reference.digest };
   return new RegistryError('MANIFEST_UNKNOWN', { detail });

@@ -10,7 +10,11 @@ import { type Caller, publish, type RegistryServices, requireWritable } from './
 const MAX_MOUNT_SOURCES = 1000;
 
 /** Begins an upload. */
-export async function startUpload(services: RegistryServices, caller: Caller, repository: RepositoryName): Promise<Upload> {
+export async function startUpload(
+  services: RegistryServices,
+  caller: Caller,
+  repository: RepositoryName,
+): Promise<Upload> {
   requireWritable(services);
   services.quotas.require(repository, 1);
   return await services.uploads.start(repository, userKey(caller));
@@ -30,7 +34,12 @@ export interface UploadPart {
 }
 
 /** Appends a part, within the quotas. */
-export async function appendToUpload(services: RegistryServices, upload: Upload, part: UploadPart, signal: AbortSignal): Promise<void> {
+export async function appendToUpload(
+  services: RegistryServices,
+  upload: Upload,
+  part: UploadPart,
+  signal: AbortSignal,
+): Promise<void> {
   // Its own bytes are among the pending ones.
   const { bytes, limit } = services.quotas.remaining(upload.repository);
   if ((part.lengthBytes ?? 0) > bytes) throw quotaError(limit);
@@ -71,7 +80,9 @@ export function mountBlob(
   requireWritable(services);
   const { repository, digest, from } = request;
   const sources = from === undefined ? services.store.repositoriesWith(digest, MAX_MOUNT_SOURCES) : [from];
-  const source = sources.find((name) => caller.actor.may('pull', name) && services.store.blobSize(name, digest) !== undefined);
+  const source = sources.find(
+    (name) => caller.actor.may('pull', name) && services.store.blobSize(name, digest) !== undefined,
+  );
   if (source === undefined) return false;
   if (services.store.blobSize(repository, digest) === undefined) {
     services.quotas.require(repository, services.store.blobSize(source, digest) ?? 0);

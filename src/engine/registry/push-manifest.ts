@@ -15,17 +15,28 @@ export interface PushManifestRequest {
 }
 
 /** Its digest, and the subject it refers to. Throws MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, DENIED. */
-export function pushManifest(services: RegistryServices, caller: Caller, request: PushManifestRequest): { digest: Digest; subject: Digest | undefined } {
+export function pushManifest(
+  services: RegistryServices,
+  caller: Caller,
+  request: PushManifestRequest,
+): { digest: Digest; subject: Digest | undefined } {
   requireWritable(services);
   const { repository, reference, bytes } = request;
   const parsed = parseManifest(bytes, request.contentType);
   const digest = reference.kind === 'digest' ? reference.digest : digestOf(bytes);
   if (reference.kind === 'digest') {
     const algorithm = digest.slice(0, digest.indexOf(':'));
-    if (createHash(algorithm).update(bytes).digest('hex') !== digestHex(digest)) throw new RegistryError('DIGEST_INVALID', { detail: { digest } });
+    if (createHash(algorithm).update(bytes).digest('hex') !== digestHex(digest))
+      throw new RegistryError('DIGEST_INVALID', { detail: { digest } });
   }
-  if (services.store.manifest(repository, { kind: 'digest', digest }) === undefined) services.quotas.require(repository, bytes.length);
-  services.store.putManifest(repository, { digest, bytes, parsed, ...(reference.kind === 'tag' ? { tag: reference.tag } : {}) });
+  if (services.store.manifest(repository, { kind: 'digest', digest }) === undefined)
+    services.quotas.require(repository, bytes.length);
+  services.store.putManifest(repository, {
+    digest,
+    bytes,
+    parsed,
+    ...(reference.kind === 'tag' ? { tag: reference.tag } : {}),
+  });
   publish(services, caller, 'push', {
     mediaType: parsed.mediaType,
     size: bytes.length,

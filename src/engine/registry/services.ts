@@ -31,7 +31,8 @@ export interface Caller {
 /** Throws UNSUPPORTED where nothing may be written. */
 export function requireWritable(services: RegistryServices): void {
   if (services.isReadOnly) throw new RegistryError('UNSUPPORTED', { message: 'the registry is read-only' });
-  if (services.upstream !== undefined) throw new RegistryError('UNSUPPORTED', { message: 'the registry is a cache: push to its upstream' });
+  if (services.upstream !== undefined)
+    throw new RegistryError('UNSUPPORTED', { message: 'the registry is a cache: push to its upstream' });
 }
 
 /** Tells the webhooks. */

@@ -43,10 +43,15 @@ export class UpstreamCache {
   }
 
   /** A manifest by tag or digest; undefined when the upstream has none such. */
-  async manifest(repository: RepositoryName, reference: ManifestReference, signal: AbortSignal): Promise<StoredManifest | undefined> {
+  async manifest(
+    repository: RepositoryName,
+    reference: ManifestReference,
+    signal: AbortSignal,
+  ): Promise<StoredManifest | undefined> {
     const { store, now } = this.#options;
     const cached = store.manifest(repository, reference);
-    const isFresh = reference.kind === 'digest' || (store.tag(repository, reference.tag)?.checkedAtMs ?? 0) > now() - RECHECK_MS;
+    const isFresh =
+      reference.kind === 'digest' || (store.tag(repository, reference.tag)?.checkedAtMs ?? 0) > now() - RECHECK_MS;
     if (cached !== undefined) store.touchManifest(repository, cached.digest);
     if (cached !== undefined && isFresh) {
       this.counts.hits += 1;
@@ -54,12 +59,18 @@ export class UpstreamCache {
     }
     const key = `${repository} ${reference.kind === 'tag' ? reference.tag : reference.digest}`;
     // Shared by all who ask now, so it does not end with the first of them.
-    const fetching = this.#manifests.get(key) ?? this.#refresh(repository, reference, cached).finally(() => this.#manifests.delete(key));
+    const fetching =
+      this.#manifests.get(key) ??
+      this.#refresh(repository, reference, cached).finally(() => this.#manifests.delete(key));
     this.#manifests.set(key, fetching);
     return await untilAborted(fetching, signal);
   }
 
-  async #refresh(repository: RepositoryName, reference: ManifestReference, cached: StoredManifest | undefined): Promise<StoredManifest | undefined> {
+  async #refresh(
+    repository: RepositoryName,
+    reference: ManifestReference,
+    cached: StoredManifest | undefined,
+  ): Promise<StoredManifest | undefined> {
     const { store, upstream } = this.#options;
     const name = reference.kind === 'tag' ? reference.tag : reference.digest;
     try {
@@ -77,7 +88,13 @@ export class UpstreamCache {
       if (fetched === undefined) return undefined;
       const { digest, bytes } = fetched;
       const parsed: ParsedManifest = parseManifest(bytes, fetched.mediaType);
-      store.putManifest(repository, { digest, bytes, parsed, isCached: true, ...(reference.kind === 'tag' ? { tag: reference.tag } : {}) });
+      store.putManifest(repository, {
+        digest,
+        bytes,
+        parsed,
+        isCached: true,
+        ...(reference.kind === 'tag' ? { tag: reference.tag } : {}),
+      });
       return store.manifest(repository, { kind: 'digest', digest });
     } catch (error) {
       return this.#stale(cached, error);
@@ -86,7 +103,8 @@ export class UpstreamCache {
 
   #stale(cached: StoredManifest | undefined, error: unknown): StoredManifest {
     this.#options.warn(`upstream: ${errorMessage(error)}`);
-    if (cached === undefined) throw new RegistryError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause: error });
+    if (cached === undefined)
+      throw new RegistryError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause: error });
     this.counts.stale += 1;
     return cached;
   }
@@ -96,7 +114,8 @@ export class UpstreamCache {
     const key = `${repository} ${digest}`;
     let growing = this.#fetches.get(key);
     if (growing === undefined) {
-      if (this.#fetches.size >= MAX_FETCHES) throw new RegistryError('TOOMANYREQUESTS', { message: 'too many fetches from the upstream at once' });
+      if (this.#fetches.size >= MAX_FETCHES)
+        throw new RegistryError('TOOMANYREQUESTS', { message: 'too many fetches from the upstream at once' });
       this.counts.misses += 1;
       growing = this.#fetch(repository, digest, () => this.#fetches.delete(key));
       this.#fetches.set(key, growing);
@@ -118,7 +137,9 @@ export class UpstreamCache {
       const room = Math.min(maxBlobBytes, (maxTotalBytes ?? Number.POSITIVE_INFINITY) - store.totals().blobBytes);
       if (sizeBytes > room) {
         body.destroy();
-        throw new RegistryError('DENIED', { message: `requested access to the resource is denied: the cache has room for ${Math.max(0, room)} bytes` });
+        throw new RegistryError('DENIED', {
+          message: `requested access to the resource is denied: the cache has room for ${Math.max(0, room)} bytes`,
+        });
       }
       await writeFile(path, '', { mode: 0o600, flag: 'wx' });
       const growing = new GrowingBlob(path, { place: store.files.path(digest), digest, sizeBytes });

@@ -6,7 +6,17 @@
  * records it; it leaves by rename to `trash/` inside the transaction that forgets it. So whichever process collects,
  * a recorded blob has its file.
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestHex, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';

@@ -15,11 +15,16 @@ export interface Finding {
 }
 
 /** Yields what is wrong. `isDeep` reads and hashes every blob. */
-export async function* checkRegistry(store: RegistryStore, options: { isDeep: boolean }, signal?: AbortSignal): AsyncGenerator<Finding> {
+export async function* checkRegistry(
+  store: RegistryStore,
+  options: { isDeep: boolean },
+  signal?: AbortSignal,
+): AsyncGenerator<Finding> {
   yield* checkBlobs(store, options.isDeep, signal);
   yield* checkManifests(store);
   for (const file of store.files.blobs()) {
-    if (!store.isRecorded(file.digest)) yield { kind: 'orphaned', object: `blob ${file.digest}`, text: 'no record; the collector removes it' };
+    if (!store.isRecorded(file.digest))
+      yield { kind: 'orphaned', object: `blob ${file.digest}`, text: 'no record; the collector removes it' };
   }
 }
 
@@ -47,20 +52,32 @@ async function* checkBlobs(store: RegistryStore, isDeep: boolean, signal?: Abort
 
 function* checkManifests(store: RegistryStore): Generator<Finding> {
   const { database } = store;
-  const rows = database.all('SELECT m.rowid AS row, r.name AS name, m.digest AS digest FROM manifests m JOIN repositories r ON r.id = m.repository');
+  const rows = database.all(
+    'SELECT m.rowid AS row, r.name AS name, m.digest AS digest FROM manifests m JOIN repositories r ON r.id = m.repository',
+  );
   for (const row of rows) {
     const stored = database.get('SELECT bytes FROM manifests WHERE rowid = ?', row['row'] ?? 0);
     if (stored === undefined) continue;
     const digest = String(row['digest']) as Digest;
-    const actual = createHash(digest.slice(0, digest.indexOf(':'))).update(stored['bytes'] as Uint8Array).digest('hex');
+    const actual = createHash(digest.slice(0, digest.indexOf(':')))
+      .update(stored['bytes'] as Uint8Array)
+      .digest('hex');
     if (actual !== digestHex(digest)) {
-      yield { kind: 'corrupt', object: `manifest ${row['name']}@${digest}`, text: 'its bytes have another digest; delete and push it again' };
+      yield {
+        kind: 'corrupt',
+        object: `manifest ${row['name']}@${digest}`,
+        text: 'its bytes have another digest; delete and push it again',
+      };
     }
   }
   const lost = `SELECT r.name AS name, c.parent AS parent, c.child AS child, c.kind AS kind FROM children c JOIN repositories r ON r.id = c.repository
     WHERE (c.kind = 'blob' AND NOT EXISTS (SELECT 1 FROM links l WHERE l.repository = c.repository AND l.digest = c.child))
        OR (c.kind = 'manifest' AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = c.repository AND m.digest = c.child))`;
   for (const row of database.all(lost)) {
-    yield { kind: 'missing', object: `${row['kind']} ${row['child']}`, text: `manifest ${row['name']}@${row['parent']} names it` };
+    yield {
+      kind: 'missing',
+      object: `${row['kind']} ${row['child']}`,
+      text: `manifest ${row['name']}@${row['parent']} names it`,
+    };
   }
 }

@@ -30,7 +30,11 @@ export interface Collected {
 }
 
 /** Runs one collection. Only one may run at a time on a root (the caller holds its lock). */
-export async function collectRegistry(store: RegistryStore, options: CollectOptions, signal?: AbortSignal): Promise<Collected> {
+export async function collectRegistry(
+  store: RegistryStore,
+  options: CollectOptions,
+  signal?: AbortSignal,
+): Promise<Collected> {
   store.files.emptyTrash((digest) => store.isRecorded(digest));
   const manifests = await removeManifests(store, options, signal);
   const links = await removeLinks(store, options, signal);
@@ -51,7 +55,11 @@ async function removeManifests(store: RegistryStore, options: CollectOptions, si
       const count = database.transaction(() => {
         const rows = database.all(sql, before);
         for (const row of rows) {
-          database.run('DELETE FROM manifests WHERE repository = ? AND digest = ?', Number(row['repository']), String(row['digest']));
+          database.run(
+            'DELETE FROM manifests WHERE repository = ? AND digest = ?',
+            Number(row['repository']),
+            String(row['digest']),
+          );
         }
         return rows.length;
       });

@@ -38,15 +38,18 @@ export class GrowingBlob {
       await using file = await open(this.#path, 'r+');
       const hash = createHash(this.#digest.slice(0, this.#digest.indexOf(':')));
       for await (const chunk of source) {
-        if (this.#received + chunk.length > this.sizeBytes) throw new GantryError('unavailable', 'the upstream sent more bytes than it announced');
+        if (this.#received + chunk.length > this.sizeBytes)
+          throw new GantryError('unavailable', 'the upstream sent more bytes than it announced');
         let written = 0;
         while (written < chunk.length) written += (await file.write(chunk, written)).bytesWritten;
         hash.update(chunk);
         this.#received += chunk.length;
         this.#tell();
       }
-      if (this.#received !== this.sizeBytes) throw new GantryError('unavailable', 'the upstream sent fewer bytes than it announced');
-      if (hash.digest('hex') !== digestHex(this.#digest)) throw new GantryError('unavailable', 'the upstream sent bytes of another digest');
+      if (this.#received !== this.sizeBytes)
+        throw new GantryError('unavailable', 'the upstream sent fewer bytes than it announced');
+      if (hash.digest('hex') !== digestHex(this.#digest))
+        throw new GantryError('unavailable', 'the upstream sent bytes of another digest');
       await file.sync();
       this.#state = 'verified';
     } catch (error) {
@@ -65,7 +68,9 @@ export class GrowingBlob {
   }
 
   get #available(): number {
-    return this.#state === 'verified' ? this.sizeBytes : Math.max(0, Math.min(this.#received, this.sizeBytes - HELD_BACK_BYTES));
+    return this.#state === 'verified'
+      ? this.sizeBytes
+      : Math.max(0, Math.min(this.#received, this.sizeBytes - HELD_BACK_BYTES));
   }
 
   /** The bytes from `start` to `end`, both included, as they come. */
@@ -82,7 +87,12 @@ export class GrowingBlob {
         await change;
         continue;
       }
-      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(Math.min(available, READ_CHUNK_BYTES)), 0, undefined, at);
+      const { bytesRead, buffer } = await file.read(
+        Buffer.allocUnsafe(Math.min(available, READ_CHUNK_BYTES)),
+        0,
+        undefined,
+        at,
+      );
       if (bytesRead === 0) throw new GantryError('system', 'the blob was cut while it was read');
       at += bytesRead;
       yield buffer.subarray(0, bytesRead);

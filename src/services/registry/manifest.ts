@@ -96,10 +96,13 @@ function mediaTypeOf(fields: Fields, contentType: string): string {
   if (fields['schemaVersion'] !== 2) throw invalid('schemaVersion is not 2');
   const header = (contentType.split(';')[0] ?? '').trim().toLowerCase();
   const body = textOf(fields, 'mediaType', '');
-  const mediaType = header === '' || header === 'application/json' || header === 'application/octet-stream' ? body : header;
+  const mediaType =
+    header === '' || header === 'application/json' || header === 'application/octet-stream' ? body : header;
   if (body !== '' && body !== mediaType) throw invalid(`mediaType ${body} is not the Content-Type ${mediaType}`);
   if (!IMAGES.has(mediaType) && !INDEXES.has(mediaType)) {
-    throw invalid(mediaType === '' ? 'there is neither a mediaType nor a Content-Type' : `unsupported media type ${mediaType}`);
+    throw invalid(
+      mediaType === '' ? 'there is neither a mediaType nor a Content-Type' : `unsupported media type ${mediaType}`,
+    );
   }
   return mediaType;
 }
@@ -123,7 +126,8 @@ export function parseManifest(bytes: Buffer, contentType: string): ParsedManifes
   const own = textOf(fields, 'artifactType', '');
   const base = { mediaType, subject, annotations: annotationsOf(fields, '') };
   if (INDEXES.has(mediaType)) {
-    if (fields['layers'] !== undefined || fields['config'] !== undefined) throw invalid('an index has neither layers nor config');
+    if (fields['layers'] !== undefined || fields['config'] !== undefined)
+      throw invalid('an index has neither layers nor config');
     const manifests = descriptorsOf(fields, 'manifests');
     return { ...base, artifactType: own, config: undefined, blobs: [], layers: [], manifests };
   }

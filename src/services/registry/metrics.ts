@@ -48,14 +48,19 @@ export class Histogram {
   readonly #count = new Counter();
 
   observe(seconds: number, labels: Labels): void {
-    for (const bound of DURATION_BUCKETS_SECONDS) this.#buckets.add(seconds <= bound ? 1 : 0, { ...labels, le: String(bound) });
+    for (const bound of DURATION_BUCKETS_SECONDS)
+      this.#buckets.add(seconds <= bound ? 1 : 0, { ...labels, le: String(bound) });
     this.#buckets.add(1, { ...labels, le: '+Inf' });
     this.#sum.add(seconds, labels);
     this.#count.add(1, labels);
   }
 
   lines(name: string): string[] {
-    return [...this.#buckets.lines(`${name}_bucket`), ...this.#sum.lines(`${name}_sum`), ...this.#count.lines(`${name}_count`)];
+    return [
+      ...this.#buckets.lines(`${name}_bucket`),
+      ...this.#sum.lines(`${name}_sum`),
+      ...this.#count.lines(`${name}_count`),
+    ];
   }
 }
 

@@ -15,20 +15,26 @@ export type ManifestReference =
 
 /** Checks a repository name; throws NAME_INVALID. */
 export function parseRepositoryName(text: string): RepositoryName {
-  if (text.length > NAME_LENGTH_LIMIT || !NAME.test(text)) throw new RegistryError('NAME_INVALID', { detail: { name: text.slice(0, NAME_LENGTH_LIMIT) } });
+  if (text.length > NAME_LENGTH_LIMIT || !NAME.test(text))
+    throw new RegistryError('NAME_INVALID', { detail: { name: text.slice(0, NAME_LENGTH_LIMIT) } });
   return text as RepositoryName;
 }
 
 /** Checks a digest in a URL; throws DIGEST_INVALID. */
 export function parseRegistryDigest(text: string): Digest {
-  if (!isDigest(text)) throw new RegistryError('DIGEST_INVALID', { message: 'invalid or unsupported digest', detail: { digest: text.slice(0, 150) } });
+  if (!isDigest(text))
+    throw new RegistryError('DIGEST_INVALID', {
+      message: 'invalid or unsupported digest',
+      detail: { digest: text.slice(0, 150) },
+    });
   return text;
 }
 
 /** Reads a manifest reference; what is neither tag nor digest is TAG_INVALID or DIGEST_INVALID. */
 export function parseManifestReference(text: string): ManifestReference {
   if (text.includes(':')) return { kind: 'digest', digest: parseRegistryDigest(text) };
-  if (!isTag(text)) throw new RegistryError('TAG_INVALID', { message: 'invalid tag', detail: { tag: text.slice(0, 150) } });
+  if (!isTag(text))
+    throw new RegistryError('TAG_INVALID', { message: 'invalid tag', detail: { tag: text.slice(0, 150) } });
   return { kind: 'tag', tag: text };
 }
 

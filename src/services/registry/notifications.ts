@@ -32,7 +32,13 @@ export interface RegistryEvent {
     readonly url?: string;
     readonly tag?: string;
   };
-  readonly request: { readonly id: string; readonly addr: string; readonly host: string; readonly method: string; readonly useragent: string };
+  readonly request: {
+    readonly id: string;
+    readonly addr: string;
+    readonly host: string;
+    readonly method: string;
+    readonly useragent: string;
+  };
   readonly actor: { readonly name?: string };
   readonly source: { readonly addr: string; readonly instanceID: string };
 }
@@ -121,9 +127,16 @@ class EndpointQueue {
   async #send(events: readonly RegistryEvent[]): Promise<string | undefined> {
     const { url, headers, secret, timeoutMs } = this.endpoint;
     const body = JSON.stringify({ events });
-    const signature = secret === undefined ? {} : { 'X-Gantry-Signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` };
+    const signature =
+      secret === undefined
+        ? {}
+        : { 'X-Gantry-Signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` };
     try {
-      const status = await this.#options.post(url, { headers: { ...headers, ...signature, 'Content-Type': MEDIA_TYPE }, body, timeoutMs }, this.#stop);
+      const status = await this.#options.post(
+        url,
+        { headers: { ...headers, ...signature, 'Content-Type': MEDIA_TYPE }, body, timeoutMs },
+        this.#stop,
+      );
       return status >= 200 && status < 400 ? undefined : `it answered ${status}`;
     } catch (error) {
       return errorMessage(error);
@@ -147,7 +160,9 @@ export class Notifier implements Disposable {
 
   constructor(options: NotifierOptions) {
     this.#options = options;
-    this.#queues = options.endpoints.map((endpoint) => new EndpointQueue(endpoint, options, this.counts, this.#stop.signal));
+    this.#queues = options.endpoints.map(
+      (endpoint) => new EndpointQueue(endpoint, options, this.counts, this.#stop.signal),
+    );
   }
 
   /** Events that wait. */
@@ -159,7 +174,12 @@ export class Notifier implements Disposable {
   publish(event: Pick<RegistryEvent, 'action' | 'target' | 'request' | 'actor'>): void {
     if (this.#queues.length === 0) return;
     const { address, now } = this.#options;
-    const whole: RegistryEvent = { id: randomUUID(), timestamp: now(), ...event, source: { addr: address, instanceID: this.#instance } };
+    const whole: RegistryEvent = {
+      id: randomUUID(),
+      timestamp: now(),
+      ...event,
+      source: { addr: address, instanceID: this.#instance },
+    };
     for (const queue of this.#queues) queue.add(whole);
   }
 

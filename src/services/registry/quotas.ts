@@ -53,7 +53,9 @@ export class Quotas {
         continue;
       }
       const matches = (name: string): boolean => matchesGlob(rule.repositories, name);
-      const used = this.#store.repositorySizes().reduce((sum, { name, sizeBytes }) => (matches(name) ? sum + sizeBytes : sum), 0);
+      const used = this.#store
+        .repositorySizes()
+        .reduce((sum, { name, sizeBytes }) => (matches(name) ? sum + sizeBytes : sum), 0);
       consider(rule.limitBytes, used + this.#uploads.pendingBytes(matches), rule.repositories);
     }
     return least;
@@ -68,5 +70,7 @@ export class Quotas {
 
 /** The error for a push beyond a quota. */
 export function quotaError(limit: string): RegistryError {
-  return new RegistryError('DENIED', { message: `requested access to the resource is denied: quota exceeded: ${limit}` });
+  return new RegistryError('DENIED', {
+    message: `requested access to the resource is denied: quota exceeded: ${limit}`,
+  });
 }

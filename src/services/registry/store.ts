@@ -137,7 +137,8 @@ export class RegistryStore {
         time,
         time,
       );
-      const insert = 'INSERT INTO children (repository, parent, child, kind) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING';
+      const insert =
+        'INSERT INTO children (repository, parent, child, kind) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING';
       for (const blob of parsed.blobs) this.database.run(insert, repository, digest, blob.digest, 'blob');
       for (const child of parsed.manifests) this.database.run(insert, repository, digest, child.digest, 'manifest');
       if (tag !== undefined) this.#setTag(repository, tag, digest);
@@ -179,11 +180,17 @@ export class RegistryStore {
       }
     }
     for (const child of parsed.manifests) {
-      const row = this.database.get('SELECT size_bytes FROM manifests WHERE repository = ? AND digest = ?', repository, child.digest);
+      const row = this.database.get(
+        'SELECT size_bytes FROM manifests WHERE repository = ? AND digest = ?',
+        repository,
+        child.digest,
+      );
       if (row === undefined) missing.push(child);
     }
     if (missing.length === 0) return;
-    throw new RegistryError('MANIFEST_BLOB_UNKNOWN', { detail: missing.slice(0, 100).map(({ digest }) => ({ digest })) });
+    throw new RegistryError('MANIFEST_BLOB_UNKNOWN', {
+      detail: missing.slice(0, 100).map(({ digest }) => ({ digest })),
+    });
   }
 
   #linkedBlob(repository: number, digest: Digest): Row | undefined {
@@ -211,7 +218,13 @@ export class RegistryStore {
       // A file that was lost or cut is made whole by the push.
       if (isHere && this.files.size(digest) === sizeBytes) rmSync(path, { force: true });
       else this.files.place(path, digest);
-      if (!isHere) this.database.run('INSERT INTO blobs (digest, size_bytes, stored_at) VALUES (?, ?, ?)', digest, sizeBytes, this.#now());
+      if (!isHere)
+        this.database.run(
+          'INSERT INTO blobs (digest, size_bytes, stored_at) VALUES (?, ?, ?)',
+          digest,
+          sizeBytes,
+          this.#now(),
+        );
       this.#link(this.ensureRepository(name), digest);
     });
   }
@@ -239,7 +252,8 @@ export class RegistryStore {
 
   /** Repositories that have a blob, for a mount that names none. */
   repositoriesWith(digest: Digest, limit: number): RepositoryName[] {
-    const sql = 'SELECT r.name AS name FROM links l JOIN repositories r ON r.id = l.repository WHERE l.digest = ? LIMIT ?';
+    const sql =
+      'SELECT r.name AS name FROM links l JOIN repositories r ON r.id = l.repository WHERE l.digest = ? LIMIT ?';
     return this.database.all(sql, digest, limit).map((row) => String(row['name']) as RepositoryName);
   }
 
@@ -248,7 +262,8 @@ export class RegistryStore {
     return this.database.transaction(() => {
       const repository = this.repositoryId(name);
       if (repository === undefined || this.#linkedBlob(repository, digest) === undefined) return 'unknown';
-      if (this.database.get('SELECT 1 FROM children WHERE repository = ? AND child = ?', repository, digest)) return 'inUse';
+      if (this.database.get('SELECT 1 FROM children WHERE repository = ? AND child = ?', repository, digest))
+        return 'inUse';
       this.database.run('DELETE FROM links WHERE repository = ? AND digest = ?', repository, digest);
       return 'deleted';
     });
@@ -294,7 +309,9 @@ export class RegistryStore {
 
   /** Bytes of all blobs, each counted once, and how many there are. */
   totals(): { blobBytes: number; blobCount: number; repositories: number } {
-    const row = this.database.get('SELECT blob_bytes, blob_count, (SELECT count(*) FROM repositories) AS repositories FROM totals');
+    const row = this.database.get(
+      'SELECT blob_bytes, blob_count, (SELECT count(*) FROM repositories) AS repositories FROM totals',
+    );
     return {
       blobBytes: Number(row?.['blob_bytes']),
       blobCount: Number(row?.['blob_count']),

@@ -53,7 +53,8 @@ export class Uploads {
     this.#limits = limits;
     this.#now = now;
     const { database, files } = store;
-    const sql = 'SELECT u.id AS id, u.user AS user, r.name AS name FROM uploads u JOIN repositories r ON r.id = u.repository';
+    const sql =
+      'SELECT u.id AS id, u.user AS user, r.name AS name FROM uploads u JOIN repositories r ON r.id = u.repository';
     for (const row of database.all(sql)) {
       const id = String(row['id']);
       const stat = statSync(files.uploadPath(id), { throwIfNoEntry: false });
@@ -111,14 +112,21 @@ export class Uploads {
   }
 
   /** Appends a body. What arrived before a failure stays, so that the client can go on from there. */
-  async append(upload: Upload, source: AsyncIterable<Uint8Array>, options: { limitBytes: number }, signal?: AbortSignal): Promise<void> {
+  async append(
+    upload: Upload,
+    source: AsyncIterable<Uint8Array>,
+    options: { limitBytes: number },
+    signal?: AbortSignal,
+  ): Promise<void> {
     using _busy = this.#take(upload);
     const limit = Math.min(this.#limits.maxBlobBytes, options.limitBytes);
     await using file = await open(this.#path(upload), 'r+');
     for await (const chunk of source) {
       signal?.throwIfAborted();
       if (upload.offset + chunk.length > limit) {
-        throw new RegistryError('DENIED', { message: `requested access to the resource is denied: the blob is larger than ${limit} bytes` });
+        throw new RegistryError('DENIED', {
+          message: `requested access to the resource is denied: the blob is larger than ${limit} bytes`,
+        });
       }
       let written = 0;
       while (written < chunk.length) {
@@ -158,7 +166,8 @@ export class Uploads {
     const algorithm = digest.slice(0, digest.indexOf(':'));
     if (algorithm === 'sha256' && upload.hashedBytes === upload.offset) return upload.hash.copy().digest('hex');
     const hash = createHash(algorithm);
-    for await (const chunk of createReadStream(this.#path(upload), { highWaterMark: READ_CHUNK_BYTES, signal })) hash.update(chunk);
+    for await (const chunk of createReadStream(this.#path(upload), { highWaterMark: READ_CHUNK_BYTES, signal }))
+      hash.update(chunk);
     return hash.digest('hex');
   }
 
@@ -183,7 +192,8 @@ export class Uploads {
   }
 
   #take(upload: Upload): Disposable {
-    if (upload.isBusy) throw new RegistryError('BLOB_UPLOAD_INVALID', { message: 'another request is using this upload' });
+    if (upload.isBusy)
+      throw new RegistryError('BLOB_UPLOAD_INVALID', { message: 'another request is using this upload' });
     upload.isBusy = true;
     return { [Symbol.dispose]: () => void (upload.isBusy = false) };
   }

@@ -3,10 +3,8 @@
  * Everything that looks at names and rows happens in one synchronous stretch, so running work shows either
  * before or after, never half; a tree that was measured for longer counts only if its row is still the same.
  */
-import { execFile } from 'node:child_process';
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import { readMounts } from '#system/kernel/mount.ts';
 import { exchangePaths, S_IFMT, S_IFREG } from '#system/kernel/node.ts';
 import type { Digest } from '#types/digest.ts';
@@ -17,14 +15,14 @@ import { extractLayer, HashedSource, packDifferences } from './layer-tar.ts';
 import { CONTENT, type TreeStore } from './layered.ts';
 import type { LayerRecord, SnapshotRecords } from './records.ts';
 
-const run = promisify(execFile);
 /** Longest stretch of synchronous work before the event loop gets a turn. */
 const STRETCH_MS = 8;
 
 export interface LayeredAuditOptions {
   readonly store: TreeStore;
   readonly records: SnapshotRecords;
-  readonly durable: boolean;
+  /** Writes the file system of a path to its disk. */
+  readonly sync: (path: string) => Promise<void>;
   /** Makes the init layer over a parent anew. */
   readonly makeInit: (parent: Digest | undefined) => Promise<void>;
 }
@@ -161,7 +159,7 @@ export class LayeredAudit implements SnapshotAudit {
         ? await compareTrees(`${temporary}/${CONTENT}`, `${directory}/${CONTENT}`, signal)
         : 'its directory is not there';
       if (difference !== undefined && options.repair) {
-        if (this.#options.durable) await run('sync', ['-f', temporary]);
+        await this.#options.sync(temporary);
         this.#swap(layer, temporary);
       }
       return this.#records.layer(chainId) === layer ? difference : undefined;

@@ -54,7 +54,8 @@ export class Upstream {
     const response = await this.#get('HEAD', repository, `manifests/${reference}`, signal);
     response?.destroy();
     const digest = String(response?.headers['docker-content-digest'] ?? '');
-    if (response !== undefined && !isDigest(digest)) return (await this.manifest(repository, reference, signal))?.digest;
+    if (response !== undefined && !isDigest(digest))
+      return (await this.manifest(repository, reference, signal))?.digest;
     return isDigest(digest) ? digest : undefined;
   }
 
@@ -64,8 +65,11 @@ export class Upstream {
     if (response === undefined) return undefined;
     const bytes = await readLimited(response, MAX_MANIFEST_BYTES);
     const digest = isDigest(reference) ? reference : digestOf(bytes);
-    const actual = createHash(digest.slice(0, digest.indexOf(':'))).update(bytes).digest('hex');
-    if (actual !== digestHex(digest)) throw new GantryError('unavailable', `the upstream's manifest ${reference} has another digest`);
+    const actual = createHash(digest.slice(0, digest.indexOf(':')))
+      .update(bytes)
+      .digest('hex');
+    if (actual !== digestHex(digest))
+      throw new GantryError('unavailable', `the upstream's manifest ${reference} has another digest`);
     return { digest, mediaType: String(response.headers['content-type'] ?? ''), bytes };
   }
 
@@ -77,22 +81,38 @@ export class Upstream {
   }
 
   /** A blob's bytes, not verified. */
-  async blob(repository: string, digest: Digest, signal?: AbortSignal): Promise<{ sizeBytes: number; body: IncomingMessage } | undefined> {
+  async blob(
+    repository: string,
+    digest: Digest,
+    signal?: AbortSignal,
+  ): Promise<{ sizeBytes: number; body: IncomingMessage } | undefined> {
     const body = await this.#get('GET', repository, `blobs/${digest}`, signal);
     return body && { sizeBytes: lengthOf(body), body };
   }
 
   /** A page of tags. */
-  async tags(repository: string, page: { last: string; limit: number }, signal?: AbortSignal): Promise<{ names: string[]; hasMore: boolean } | undefined> {
+  async tags(
+    repository: string,
+    page: { last: string; limit: number },
+    signal?: AbortSignal,
+  ): Promise<{ names: string[]; hasMore: boolean } | undefined> {
     const last = page.last === '' ? '' : `&last=${encodeURIComponent(page.last)}`;
     const response = await this.#get('GET', repository, `tags/list?n=${page.limit}${last}`, signal);
     if (response === undefined) return undefined;
     const { tags } = JSON.parse((await readLimited(response, MAX_LIST_BYTES)).toString()) as { tags?: unknown };
     const all = Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string' && tag > page.last).toSorted() : [];
-    return { names: all.slice(0, page.limit), hasMore: all.length > page.limit || response.headers['link'] !== undefined };
+    return {
+      names: all.slice(0, page.limit),
+      hasMore: all.length > page.limit || response.headers['link'] !== undefined,
+    };
   }
 
-  async #get(method: 'GET' | 'HEAD', repository: string, path: string, signal: AbortSignal | undefined): Promise<IncomingMessage | undefined> {
+  async #get(
+    method: 'GET' | 'HEAD',
+    repository: string,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): Promise<IncomingMessage | undefined> {
     const url = new URL(`/v2/${repository}/${path}`, this.#base);
     let response = await this.#follow(method, url, this.#tokens.get(repository), signal);
     if (response.statusCode === 401) {
@@ -109,13 +129,21 @@ export class Upstream {
     throw new GantryError('unavailable', `the upstream answered ${status}`);
   }
 
-  async #follow(method: 'GET' | 'HEAD', from: URL, token: Token | undefined, signal: AbortSignal | undefined): Promise<IncomingMessage> {
+  async #follow(
+    method: 'GET' | 'HEAD',
+    from: URL,
+    token: Token | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<IncomingMessage> {
     let url = from;
     for (let count = 0; count <= MAX_REDIRECTS; count++) {
       // Credentials are for the registry's own origin.
       const isOwn = url.origin === this.#base.origin;
       const authorization = isOwn && token !== undefined ? { Authorization: token.header } : {};
-      const response = await send({ method, url, headers: { Accept: MANIFEST_TYPES, ...authorization }, timeoutMs: SILENCE_MS }, signal);
+      const response = await send(
+        { method, url, headers: { Accept: MANIFEST_TYPES, ...authorization }, timeoutMs: SILENCE_MS },
+        signal,
+      );
       const { location } = response.headers;
       if (![301, 302, 303, 307, 308].includes(response.statusCode ?? 0) || location === undefined) return response;
       response.destroy();
@@ -126,20 +154,25 @@ export class Upstream {
   }
 
   async #authenticate(repository: string, challenge: string, signal: AbortSignal | undefined): Promise<Token> {
-    const basic = this.#credentials && `Basic ${Buffer.from(`${this.#credentials.user}:${this.#credentials.password}`).toString('base64')}`;
+    const basic =
+      this.#credentials &&
+      `Basic ${Buffer.from(`${this.#credentials.user}:${this.#credentials.password}`).toString('base64')}`;
     if (/^basic /i.test(challenge) && basic !== undefined) return this.#keep(repository, { header: basic });
     const realm = /\brealm="([^"]+)"/.exec(challenge)?.[1];
-    if (!/^bearer /i.test(challenge) || realm === undefined) throw new GantryError('unavailable', 'the upstream wants credentials');
+    if (!/^bearer /i.test(challenge) || realm === undefined)
+      throw new GantryError('unavailable', 'the upstream wants credentials');
     const url = new URL(realm);
     // Neither the password nor a token may go over a weaker connection than the registry's.
-    if (this.#base.protocol === 'https:' && url.protocol !== 'https:') throw new GantryError('unavailable', "the upstream's token endpoint is not https");
+    if (this.#base.protocol === 'https:' && url.protocol !== 'https:')
+      throw new GantryError('unavailable', "the upstream's token endpoint is not https");
     const service = /\bservice="([^"]*)"/.exec(challenge)?.[1];
     if (service !== undefined) url.searchParams.set('service', service);
     url.searchParams.set('scope', `repository:${repository}:pull`);
     const headers = basic === undefined ? {} : { Authorization: basic };
     const response = await send({ method: 'GET', url, headers, timeoutMs: SILENCE_MS }, signal);
     const text = await readLimited(response, MAX_TOKEN_BYTES);
-    if (response.statusCode !== 200) throw new GantryError('unavailable', `the upstream's token endpoint answered ${response.statusCode}`);
+    if (response.statusCode !== 200)
+      throw new GantryError('unavailable', `the upstream's token endpoint answered ${response.statusCode}`);
     const answer = JSON.parse(text.toString()) as { token?: string; access_token?: string };
     return this.#keep(repository, { header: `Bearer ${answer.token ?? answer.access_token ?? ''}` });
   }
@@ -154,6 +187,7 @@ export class Upstream {
 
 function lengthOf(response: IncomingMessage): number {
   const length = Number(response.headers['content-length'] ?? 'none');
-  if (!Number.isSafeInteger(length)) throw new GantryError('unavailable', 'the upstream does not tell the size of the blob');
+  if (!Number.isSafeInteger(length))
+    throw new GantryError('unavailable', 'the upstream does not tell the size of the blob');
   return length;
 }

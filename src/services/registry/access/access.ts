@@ -27,7 +27,13 @@ export type AccessMode =
       readonly verifier: TokenVerifier;
       readonly refresh: RefreshTokens;
     }
-  | { readonly kind: 'foreign'; readonly realm: string; readonly issuer: string; readonly service: string; readonly verifier: TokenVerifier };
+  | {
+      readonly kind: 'foreign';
+      readonly realm: string;
+      readonly issuer: string;
+      readonly service: string;
+      readonly verifier: TokenVerifier;
+    };
 
 /** Who a request is from. */
 export interface Actor {
@@ -103,11 +109,14 @@ export class Access {
     const isCatalogGranted = grants(claims.access ?? [], 'registry', 'catalog', '*');
     return {
       user,
-      isAdministrator: mode.kind === 'foreign' ? isCatalogGranted : this.rights.isAdministrator(user) && isCatalogGranted,
+      isAdministrator:
+        mode.kind === 'foreign' ? isCatalogGranted : this.rights.isAdministrator(user) && isCatalogGranted,
       may: (action, repository) => {
         if (grants(claims.access ?? [], 'repository', repository, action)) return true;
         // The catalogue of our own users shows what they may pull.
-        return mode.kind === 'token' && isCatalogGranted && action === 'pull' && this.rights.allows(user, repository, 'pull');
+        return (
+          mode.kind === 'token' && isCatalogGranted && action === 'pull' && this.rights.allows(user, repository, 'pull')
+        );
       },
     };
   }
@@ -124,7 +133,10 @@ export class Access {
   }
 
   /** An access token with as much of the scopes as the rights allow. */
-  issueToken(user: string | undefined, scopes: readonly Scope[]): { token: string; expiresInSeconds: number; issuedAtMs: number } {
+  issueToken(
+    user: string | undefined,
+    scopes: readonly Scope[],
+  ): { token: string; expiresInSeconds: number; issuedAtMs: number } {
     const { mode } = this;
     if (mode.kind !== 'token') throw new RegistryError('UNSUPPORTED');
     const issuedAtMs = this.#now();
@@ -146,7 +158,9 @@ export class Access {
     if (scope.type === 'registry' && scope.name === 'catalog') return [{ ...scope, actions: ['*'] }];
     if (scope.type !== 'repository') return [];
     const asked: readonly string[] = scope.actions.includes('*') ? ['pull', 'push', 'delete'] : scope.actions;
-    const actions = asked.filter((action) => ['pull', 'push', 'delete'].includes(action) && this.rights.allows(user, scope.name, action as Action));
+    const actions = asked.filter(
+      (action) => ['pull', 'push', 'delete'].includes(action) && this.rights.allows(user, scope.name, action as Action),
+    );
     return actions.length === 0 ? [] : [{ ...scope, actions }];
   }
 }

@@ -28,7 +28,11 @@ export class Rights {
   readonly #administrators: readonly string[];
   readonly #rules: readonly Rule[];
 
-  private constructor(groups: ReadonlyMap<string, ReadonlySet<string>>, administrators: readonly string[], rules: readonly Rule[]) {
+  private constructor(
+    groups: ReadonlyMap<string, ReadonlySet<string>>,
+    administrators: readonly string[],
+    rules: readonly Rule[],
+  ) {
     this.#groups = groups;
     this.#administrators = administrators;
     this.#rules = rules;
@@ -62,7 +66,8 @@ export class Rights {
     }
     const checkWho = (who: readonly string[], where: string): readonly string[] => {
       for (const name of who) {
-        if (name.startsWith('@') && !groups.has(name.slice(1))) throw new GantryError('invalid', `${where}: there is no group ${JSON.stringify(name.slice(1))}`);
+        if (name.startsWith('@') && !groups.has(name.slice(1)))
+          throw new GantryError('invalid', `${where}: there is no group ${JSON.stringify(name.slice(1))}`);
       }
       return who;
     };
@@ -73,8 +78,13 @@ export class Rights {
     const parsed = rules.map((rule, index): Rule => {
       const where = `rules[${index}]`;
       const { repositories, to, actions } = fieldsOf(rule, where, ['repositories', 'to', 'actions']);
-      if (typeof repositories !== 'string' || repositories === '') throw new GantryError('invalid', `${where}.repositories is not a pattern`);
-      return { pattern: repositories, to: checkWho(textsOf(to, `${where}.to`), `${where}.to`), actions: actionsOf(actions, where) };
+      if (typeof repositories !== 'string' || repositories === '')
+        throw new GantryError('invalid', `${where}.repositories is not a pattern`);
+      return {
+        pattern: repositories,
+        to: checkWho(textsOf(to, `${where}.to`), `${where}.to`),
+        actions: actionsOf(actions, where),
+      };
     });
     return new Rights(groups, administrators, parsed);
   }
@@ -100,15 +110,19 @@ export class Rights {
       if (!rule.actions.includes(action) || !this.#includes(rule.to, user)) return false;
       if (!rule.pattern.includes('${user}')) return matchesGlob(rule.pattern, repository);
       // A name with a star in it would widen the pattern.
-      return user !== undefined && !user.includes('*') && matchesGlob(rule.pattern.replaceAll('${user}', user), repository);
+      return (
+        user !== undefined && !user.includes('*') && matchesGlob(rule.pattern.replaceAll('${user}', user), repository)
+      );
     });
   }
 }
 
 function fieldsOf(value: unknown, where: string, known?: readonly string[]): Readonly<Record<string, unknown>> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new GantryError('invalid', `${where} is not an object`);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new GantryError('invalid', `${where} is not an object`);
   const stranger = known === undefined ? undefined : Object.keys(value).find((name) => !known.includes(name));
-  if (stranger !== undefined) throw new GantryError('invalid', `${where} has an unknown field ${JSON.stringify(stranger)}`);
+  if (stranger !== undefined)
+    throw new GantryError('invalid', `${where} has an unknown field ${JSON.stringify(stranger)}`);
   return value as Readonly<Record<string, unknown>>;
 }
 
@@ -123,6 +137,7 @@ function actionsOf(value: unknown, where: string): Action[] {
   const names = textsOf(value, `${where}.actions`);
   if (names.includes('*')) return [...ACTIONS];
   const stranger = names.find((name) => !ACTIONS.includes(name as Action));
-  if (stranger !== undefined) throw new GantryError('invalid', `${where}.actions: ${JSON.stringify(stranger)} is none of ${ACTIONS.join(', ')}`);
+  if (stranger !== undefined)
+    throw new GantryError('invalid', `${where}.actions: ${JSON.stringify(stranger)} is none of ${ACTIONS.join(', ')}`);
   return names as Action[];
 }

@@ -21,11 +21,23 @@ export function parseScopes(values: readonly string[]): Scope[] {
     if (first < 0 || last === first) return [];
     // A class such as `repository(plugin)` grants nothing more here.
     const type = word.slice(0, first).replace(/\([a-z0-9]+\)$/, '');
-    return [{ type, name: word.slice(first + 1, last), actions: word.slice(last + 1).split(',').filter((action) => action !== '') }];
+    return [
+      {
+        type,
+        name: word.slice(first + 1, last),
+        actions: word
+          .slice(last + 1)
+          .split(',')
+          .filter((action) => action !== ''),
+      },
+    ];
   });
 }
 
 /** Whether `granted` holds `action` on a resource. */
 export function grants(granted: readonly Scope[], type: string, name: string, action: string): boolean {
-  return granted.some((scope) => scope.type === type && scope.name === name && (scope.actions.includes(action) || scope.actions.includes('*')));
+  return granted.some(
+    (scope) =>
+      scope.type === type && scope.name === name && (scope.actions.includes(action) || scope.actions.includes('*')),
+  );
 }

@@ -25,10 +25,16 @@ export function parseHtpasswd(text: string): Map<string, string> {
     if (colon < 1) throw new GantryError('invalid', `htpasswd line ${index + 1}: there is no "user:hash"`);
     const match = BCRYPT.exec(hash);
     if (match === null) {
-      throw new GantryError('invalid', `htpasswd line ${index + 1}: the password of ${JSON.stringify(name)} is not hashed with bcrypt; make it with htpasswd -B`);
+      throw new GantryError(
+        'invalid',
+        `htpasswd line ${index + 1}: the password of ${JSON.stringify(name)} is not hashed with bcrypt; make it with htpasswd -B`,
+      );
     }
     if (Number(match[1]) > MAX_BCRYPT_COST) {
-      throw new GantryError('invalid', `htpasswd line ${index + 1}: bcrypt cost ${match[1]} is above ${MAX_BCRYPT_COST}`);
+      throw new GantryError(
+        'invalid',
+        `htpasswd line ${index + 1}: bcrypt cost ${match[1]} is above ${MAX_BCRYPT_COST}`,
+      );
     }
     users.set(name, hash);
   }
@@ -94,6 +100,7 @@ function stampOf(file: string): string {
 function readUsers(file: string): Map<string, string> {
   const size = statSync(file, { throwIfNoEntry: false })?.size;
   if (size === undefined) throw new GantryError('invalid', `htpasswd file ${file}: no such file`);
-  if (size > MAX_FILE_BYTES) throw new GantryError('invalid', `htpasswd file ${file}: larger than ${MAX_FILE_BYTES} bytes`);
+  if (size > MAX_FILE_BYTES)
+    throw new GantryError('invalid', `htpasswd file ${file}: larger than ${MAX_FILE_BYTES} bytes`);
   return parseHtpasswd(readFileSync(file, 'utf8'));
 }

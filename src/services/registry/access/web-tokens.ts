@@ -3,7 +3,15 @@
  * fixed set of public keys. The algorithm follows from the key, never from the token, so a token cannot choose a
  * weaker one.
  */
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type JsonWebKeyInput, type KeyObject, sign, verify } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type JsonWebKeyInput,
+  type KeyObject,
+  sign,
+  verify,
+} from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { Scope } from './scopes.ts';
@@ -142,9 +150,15 @@ export class TokenVerifier {
 function isCurrent(claims: Claims, expected: { issuer: string; service: string; nowMs: number }): boolean {
   const now = expected.nowMs / 1000;
   const audiences = typeof claims.aud === 'string' ? [claims.aud] : claims.aud;
-  if (claims.iss !== expected.issuer || !Array.isArray(audiences) || !audiences.includes(expected.service)) return false;
+  if (claims.iss !== expected.issuer || !Array.isArray(audiences) || !audiences.includes(expected.service))
+    return false;
   if (typeof claims.exp !== 'number' || claims.exp + LEEWAY_SECONDS < now) return false;
   if (typeof claims.nbf === 'number' && claims.nbf - LEEWAY_SECONDS > now) return false;
   const access: unknown = claims.access ?? [];
-  return Array.isArray(access) && access.every((scope) => typeof scope?.type === 'string' && typeof scope.name === 'string' && Array.isArray(scope.actions));
+  return (
+    Array.isArray(access) &&
+    access.every(
+      (scope) => typeof scope?.type === 'string' && typeof scope.name === 'string' && Array.isArray(scope.actions),
+    )
+  );
 }
