@@ -49,6 +49,15 @@ export interface StagedLayer extends Disposable {
   readonly isAvailable: boolean;
 }
 
+/** Allocated bytes. */
+export interface SnapshotUsage {
+  readonly layers: ReadonlyMap<Digest, number>;
+  /** What was written in each writable snapshot, by key; an unwritten one has 0. */
+  readonly snapshots: ReadonlyMap<string, number>;
+  /** What layers share: init layers and links. */
+  readonly sharedBytes: number;
+}
+
 export interface Snapshotter {
   /** Docker's name: `overlay2` or `vfs`. */
   readonly driver: string;
@@ -96,6 +105,8 @@ export interface Snapshotter {
   /** GraphDriver.Data of a read-only layer stack (image inspect). */
   layerDriverData(chainId: Digest): Record<string, string>;
   remove(key: string): Promise<void>;
+  /** What everything takes on the disk, as du(1) counts. */
+  diskUsage(): Promise<SnapshotUsage>;
   /** Checks and repairs of all of this, for `gantry system fsck`. */
   audit(): SnapshotAudit;
   /** After a crash: removes half-made layers and snapshots, unmounts what nobody needs. `keep` lists keys in use. */

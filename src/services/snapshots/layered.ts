@@ -12,8 +12,18 @@ import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { LayeredAudit } from './audit.ts';
-import type { Change, Layer, LayerFile, SnapshotAudit, Snapshotter, StagedLayer, Usage } from './contract.ts';
+import type {
+  Change,
+  Layer,
+  LayerFile,
+  SnapshotAudit,
+  Snapshotter,
+  SnapshotUsage,
+  StagedLayer,
+  Usage,
+} from './contract.ts';
 import type { Difference } from './differences.ts';
+import { DiskUsage } from './disk-usage.ts';
 import { currentBoot, LayerDurability } from './durability.ts';
 import { fillInitLayer } from './init-layer.ts';
 import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
@@ -95,12 +105,14 @@ export class LayeredSnapshotter implements Snapshotter {
   readonly #mounts = new MountTable();
   readonly #threads = new LayerThreads();
   readonly #durability: LayerDurability;
+  readonly #usage: DiskUsage;
   readonly #inits = new Map<string, Promise<string>>();
 
   constructor(store: TreeStore, options: LayeredOptions) {
     this.driver = store.driver;
     this.#store = store;
     this.#records = new SnapshotRecords(options.root, options.database, store.driver);
+    this.#usage = new DiskUsage(options.database, this.#records);
     this.#durability = new LayerDurability({
       records: this.#records,
       boot: options.durable === false ? undefined : (options.boot ?? currentBoot()),
@@ -406,6 +418,10 @@ export class LayeredSnapshotter implements Snapshotter {
     });
     for (const { key } of this.#records.snapshots()) if (!keep.has(key)) await this.remove(key);
     this.#records.collectGarbage();
+  }
+
+  diskUsage(): Promise<SnapshotUsage> {
+    return this.#usage.measure();
   }
 
   audit(): SnapshotAudit {
