@@ -25,6 +25,8 @@ export interface Lease extends Disposable {
 export interface IngestOptions {
   readonly expected?: { readonly digest: Digest; readonly sizeBytes: number };
   readonly lease?: Lease;
+  /** The caller takes the digest of the file itself and gives it to `commit`. */
+  readonly hashedElsewhere?: boolean;
 }
 
 /**
@@ -42,7 +44,7 @@ export interface Ingest extends AsyncDisposable {
   flush(): Promise<void>;
   /**
    * Verifies digest and size and gives the blob its name, durably. A wrong one is dropped: it cannot be continued.
-   * `digest` is for a blob begun without one.
+   * `digest` is for a blob begun without one; where hashing is the caller's, it is believed.
    */
   commit(digest?: Digest): Promise<StoredBlob>;
   /** Drops everything at dispose. */
