@@ -37,6 +37,8 @@ export interface Usage {
 export interface LayerFile {
   readonly path: string;
   readonly growth: FileGrowth;
+  /** Whether to take the digest of the file as it is too. */
+  readonly hashFile?: boolean;
 }
 
 /** A layer that is extracted but nowhere visible. Disposing drops what was not committed. */
@@ -45,6 +47,8 @@ export interface StagedLayer extends Disposable {
   readonly sizeBytes: number;
   readonly tarSizeBytes: number;
   readonly compression: Compression;
+  /** Of the file as it was, where it was asked for. */
+  readonly fileDigest: Digest | undefined;
   /** Whether its files are still to be given away: a commit takes them, unless the layer existed. */
   readonly isAvailable: boolean;
 }

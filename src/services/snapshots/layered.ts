@@ -75,6 +75,7 @@ class Staged implements StagedLayer {
   readonly sizeBytes: number;
   readonly tarSizeBytes: number;
   readonly compression: StagedLayer['compression'];
+  readonly fileDigest: Digest | undefined;
   readonly directory: string;
   readonly #drop: (directory: string) => void;
 
@@ -83,6 +84,7 @@ class Staged implements StagedLayer {
     this.sizeBytes = layer.sizeBytes;
     this.tarSizeBytes = layer.tarSizeBytes;
     this.compression = layer.compression;
+    this.fileDigest = layer.fileDigest;
     this.directory = directory;
     this.#drop = drop;
   }
@@ -210,7 +212,7 @@ export class LayeredSnapshotter implements Snapshotter {
     const temporary = this.#records.temporary();
     try {
       await this.#store.create(temporary, [], false);
-      const extracted = await this.#threads.extract(file.path, file.growth, `${temporary}/${CONTENT}`, signal);
+      const extracted = await this.#threads.extract(file, `${temporary}/${CONTENT}`, signal);
       return new Staged(extracted, temporary, (directory) => this.#records.discard(directory));
     } catch (error) {
       this.#records.discard(temporary);
