@@ -16,7 +16,7 @@ export interface Layer {
   readonly chainId: Digest;
   readonly diffId: Digest;
   readonly parent: Digest | undefined;
-  /** Bytes of regular files in this layer alone (docker's layer size). */
+  /** Bytes of files and symbolic links in this layer alone (docker's layer size). */
   readonly sizeBytes: number;
 }
 
