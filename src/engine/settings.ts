@@ -85,3 +85,20 @@ export interface ReloadableSettings {
   /** Values given to containers that name none. */
   readonly defaults: DaemonDefaults;
 }
+
+/**
+ * The runtime of that name: a configured one, or a shim by its own name (`io.containerd.runsc.v1`), which needs no
+ * configuration. Compat: a path to a shim's binary is none.
+ */
+export function findRuntime(
+  { runtimes }: Pick<ReloadableSettings, 'runtimes'>,
+  name: string,
+): RuntimeSettings | undefined {
+  if (Object.hasOwn(runtimes, name)) return runtimes[name];
+  return isShimName(name) ? { path: undefined, args: [], shim: name } : undefined;
+}
+
+/** A name with a dot in it and no path. */
+export function isShimName(name: string): boolean {
+  return /^[^./][^/]*\.[^/]*$/.test(name);
+}

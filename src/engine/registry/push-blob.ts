@@ -43,11 +43,12 @@ export async function appendToUpload(
   // Its own bytes are among the pending ones.
   const { bytes, limit } = services.quotas.remaining(upload.repository);
   if ((part.lengthBytes ?? 0) > bytes) throw quotaError(limit);
-  const limitBytes = upload.offset + bytes;
   try {
-    await services.uploads.append(upload, part.body, { limitBytes }, signal);
+    const options = { limitBytes: upload.offset + bytes, beyondLimit: quotaError(limit) };
+    await services.uploads.append(upload, part.body, options, signal);
   } catch (error) {
-    if (error instanceof RegistryError && error.code === 'DENIED' && Number.isFinite(bytes)) throw quotaError(limit);
+    // What may not grow further would only hold its bytes until it expires.
+    if (error instanceof RegistryError && error.code === 'DENIED') services.uploads.cancel(upload);
     throw error;
   }
 }

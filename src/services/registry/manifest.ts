@@ -90,7 +90,7 @@ function isElsewhere(layer: Descriptor): boolean {
 }
 
 function mediaTypeOf(fields: Fields, contentType: string): string {
-  if (fields['schemaVersion'] === 1 || /manifest\.v1\+(json|prettyjws)$/.test(contentType)) {
+  if (fields['schemaVersion'] === 1 || /docker\.distribution\.manifest\.v1\+(json|prettyjws)/.test(contentType)) {
     throw invalid('schema 1 manifests are not supported; push an OCI or a Docker schema 2 manifest');
   }
   if (fields['schemaVersion'] !== 2) throw invalid('schemaVersion is not 2');

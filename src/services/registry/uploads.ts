@@ -26,6 +26,13 @@ export interface UploadLimits {
   readonly maxIdleMs: number;
 }
 
+export interface AppendOptions {
+  /** Most bytes the upload may have. */
+  readonly limitBytes: number;
+  /** Thrown when it would have more. */
+  readonly beyondLimit: RegistryError;
+}
+
 /** One upload. */
 export interface Upload {
   readonly id: string;
@@ -115,17 +122,17 @@ export class Uploads {
   async append(
     upload: Upload,
     source: AsyncIterable<Uint8Array>,
-    options: { limitBytes: number },
+    options: AppendOptions,
     signal?: AbortSignal,
   ): Promise<void> {
     using _busy = this.#take(upload);
-    const limit = Math.min(this.#limits.maxBlobBytes, options.limitBytes);
     await using file = await open(this.#path(upload), 'r+');
     for await (const chunk of source) {
       signal?.throwIfAborted();
-      if (upload.offset + chunk.length > limit) {
+      if (upload.offset + chunk.length > options.limitBytes) throw options.beyondLimit;
+      if (upload.offset + chunk.length > this.#limits.maxBlobBytes) {
         throw new RegistryError('DENIED', {
-          message: `requested access to the resource is denied: the blob is larger than ${limit} bytes`,
+          message: `requested access to the resource is denied: the blob is larger than ${this.#limits.maxBlobBytes} bytes`,
         });
       }
       let written = 0;
@@ -195,7 +202,11 @@ export class Uploads {
     if (upload.isBusy)
       throw new RegistryError('BLOB_UPLOAD_INVALID', { message: 'another request is using this upload' });
     upload.isBusy = true;
-    return { [Symbol.dispose]: () => void (upload.isBusy = false) };
+    return {
+      [Symbol.dispose]: () => {
+        upload.isBusy = false;
+      },
+    };
   }
 
   #path(upload: Upload): string {
