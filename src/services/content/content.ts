@@ -2,16 +2,26 @@
  * Content-addressed blobs in OCI layout (`blobs/sha256/…`, image-spec image-layout.md) under the data root.
  *
  * A blob is written in `ingest/` while it is hashed, fsynced and renamed, so a name in `blobs/` always has the
- * content it says. A half-written one of known digest stays there for a while, to be continued. A lease keeps what is in flight from being collected; leases never outlive the
- * process (nothing in flight does), so they are held in memory only.
+ * content it says. A half-written one of known digest stays there for a while, to be continued. A lease keeps what is
+ * in flight from being collected; leases never outlive the process (nothing in flight does), so they are held in
+ * memory only.
  */
 import { randomUUID } from 'node:crypto';
-import { createReadStream, existsSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, renameSync, statSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hasCode } from '#system/kernel/errno.ts';
 import { type Digest, digestHex, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import type { ContentStore, Ingest, IngestOptions, Lease, StoredBlob, WriteBlobOptions } from './contract.ts';
+import type {
+  BlobReferences,
+  ContentStore,
+  Ingest,
+  IngestOptions,
+  Lease,
+  StoredBlob,
+  WriteBlobOptions,
+} from './contract.ts';
 import { FileIngest } from './ingest.ts';
 
 class BlobLease implements Lease {
@@ -39,6 +49,7 @@ const PARTIAL_MAX_BYTES = 8 * 1024 * 1024 * 1024;
 export class Content implements ContentStore {
   readonly #blobs: string;
   readonly #ingest: string;
+  readonly #trash: string;
   readonly #leases = new Set<BlobLease>();
   /** Names of files being written in `ingest/`. */
   readonly #active = new Set<string>();
@@ -46,6 +57,7 @@ export class Content implements ContentStore {
   private constructor(directory: string) {
     this.#blobs = join(directory, 'blobs', 'sha256');
     this.#ingest = join(directory, 'ingest');
+    this.#trash = join(directory, 'blobs', 'trash');
   }
 
   /** Opens (creating) the store and drops what a crash left half written and cannot be continued. */
@@ -54,6 +66,8 @@ export class Content implements ContentStore {
     await mkdir(content.#blobs, { recursive: true, mode: 0o700 });
     await mkdir(content.#ingest, { recursive: true, mode: 0o700 });
     await content.#collectPartials();
+    await rm(content.#trash, { recursive: true, force: true });
+    await mkdir(content.#trash, { recursive: true, mode: 0o700 });
     return content;
   }
 
@@ -70,8 +84,8 @@ export class Content implements ContentStore {
     options: WriteBlobOptions = {},
     signal?: AbortSignal,
   ): Promise<StoredBlob> {
-    const { expected, limitBytes = Number.POSITIVE_INFINITY, lease } = options;
-    await using ingest = await this.ingest(lease === undefined ? {} : { lease });
+    const { expected, limitBytes = Number.POSITIVE_INFINITY, lease, replace = false } = options;
+    await using ingest = await this.ingest({ replace, ...(lease === undefined ? {} : { lease }) });
     for await (const chunk of source) {
       signal?.throwIfAborted();
       if (ingest.offset + chunk.length > limitBytes)
@@ -91,7 +105,7 @@ export class Content implements ContentStore {
     this.#active.add(name);
     const release = (): void => void this.#active.delete(name);
     const path = join(this.#ingest, name);
-    const publish = (digest: Digest): Promise<void> => this.#publish(path, digest);
+    const publish = (digest: Digest): Promise<void> => this.#publish(path, digest, options.replace === true);
     try {
       return await FileIngest.open({ path, publish, release }, options, signal);
     } catch (error) {
@@ -100,8 +114,8 @@ export class Content implements ContentStore {
     }
   }
 
-  async #publish(path: string, digest: Digest): Promise<void> {
-    if (this.has(digest)) {
+  async #publish(path: string, digest: Digest, replace: boolean): Promise<void> {
+    if (this.has(digest) && !replace) {
       await rm(path, { force: true });
       return;
     }
@@ -155,27 +169,71 @@ export class Content implements ContentStore {
 
   /** Removes a blob unless a lease holds it. */
   async delete(digest: Digest): Promise<void> {
-    if (!this.#leased(digest)) await rm(this.path(digest), { force: true });
+    if (this.isLeased(digest)) return;
+    await this.#remove(digest);
   }
 
   /** Removes every blob that is neither referenced nor leased; returns what was freed. */
-  async gc(referenced: ReadonlySet<Digest>): Promise<{ deleted: Digest[]; sizeBytes: number }> {
+  async gc(referenced: BlobReferences): Promise<{ deleted: Digest[]; sizeBytes: number }> {
     const deleted: Digest[] = [];
     let sizeBytes = 0;
     for (const name of await readdir(this.#blobs)) {
       const digest = `sha256:${name}`;
-      if (!isDigest(digest) || referenced.has(digest) || this.#leased(digest)) continue;
+      if (!isDigest(digest) || referenced.has(digest) || this.isLeased(digest)) continue;
       sizeBytes += this.size(digest) ?? 0;
-      await rm(this.path(digest), { force: true });
+      await this.#remove(digest);
       deleted.push(digest);
     }
     await this.#collectPartials();
     return { deleted, sizeBytes };
   }
 
-  #leased(digest: Digest): boolean {
+  /** Whether a lease holds a blob. */
+  isLeased(digest: Digest): boolean {
     for (const lease of this.#leases) if (lease.digests.has(digest)) return true;
     return false;
+  }
+
+  /** What lies in the store's directories. */
+  async list(): Promise<{ blobs: Digest[]; strangers: string[]; leftovers: string[] }> {
+    const blobs: Digest[] = [];
+    const strangers: string[] = [];
+    for (const name of await readdir(this.#blobs)) {
+      const digest = `sha256:${name}`;
+      if (isDigest(digest)) blobs.push(digest);
+      else strangers.push(join(this.#blobs, name));
+    }
+    const ingests = await readdir(this.#ingest);
+    return {
+      blobs,
+      strangers,
+      leftovers: ingests.filter((name) => this.#isLeftover(name)).map((name) => join(this.#ingest, name)),
+    };
+  }
+
+  /** Nobody writes it, and nobody could continue it. */
+  #isLeftover(name: string): boolean {
+    return !this.#active.has(name) && !name.startsWith(PARTIAL);
+  }
+
+  /** Removes strangers and leftovers of `list`. */
+  async discard(path: string): Promise<void> {
+    await rm(path, { recursive: true, force: true });
+  }
+
+  /**
+   * Takes a blob's name away in the same stretch in which it was found unneeded: a removal that happened later, on
+   * a pool thread, could take the file from a writer who has just found it there.
+   */
+  async #remove(digest: Digest): Promise<void> {
+    const target = join(this.#trash, randomUUID());
+    try {
+      renameSync(this.path(digest), target);
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return;
+      throw error;
+    }
+    await rm(target, { recursive: true, force: true });
   }
 }
 

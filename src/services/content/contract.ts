@@ -14,6 +14,8 @@ export interface WriteBlobOptions {
   readonly limitBytes?: number;
   /** Keeps the blob from collection until disposed. */
   readonly lease?: Lease;
+  /** Takes the place of a blob that is there already (and whose bytes turned out to be bad). */
+  readonly replace?: boolean;
 }
 
 /** Names blobs that must stay while something is in flight. */
@@ -25,6 +27,8 @@ export interface Lease extends Disposable {
 export interface IngestOptions {
   readonly expected?: { readonly digest: Digest; readonly sizeBytes: number };
   readonly lease?: Lease;
+  /** Takes the place of a blob that is there already (and whose bytes turned out to be bad). */
+  readonly replace?: boolean;
   /** The caller takes the digest of the file itself and gives it to `commit`. */
   readonly hashedElsewhere?: boolean;
 }
@@ -67,6 +71,20 @@ export interface ContentStore {
   read(digest: Digest): AsyncIterable<Buffer>;
   /** Removes a blob unless a lease holds it. */
   delete(digest: Digest): Promise<void>;
-  /** Removes every blob that is neither referenced nor leased; returns what was freed. */
-  gc(referenced: ReadonlySet<Digest>): Promise<{ deleted: Digest[]; sizeBytes: number }>;
+  /**
+   * Removes every blob that is neither referenced nor leased; returns what was freed. `referenced` is asked at the
+   * moment of each removal, so that a live answer makes collecting safe beside running work.
+   */
+  gc(referenced: BlobReferences): Promise<{ deleted: Digest[]; sizeBytes: number }>;
+  /** Whether a lease holds a blob. */
+  isLeased(digest: Digest): boolean;
+  /** What lies in the store's directories: blobs, names that are none, and unfinished writes nobody works on. */
+  list(): Promise<{ blobs: Digest[]; strangers: string[]; leftovers: string[] }>;
+  /** Removes strangers and leftovers of `list`. */
+  discard(path: string): Promise<void>;
+}
+
+/** Tells whether something still needs a blob. */
+export interface BlobReferences {
+  has(digest: Digest): boolean;
 }

@@ -16,7 +16,7 @@ export interface Layer {
   readonly chainId: Digest;
   readonly diffId: Digest;
   readonly parent: Digest | undefined;
-  /** Bytes of regular files in this layer alone (docker's layer size). */
+  /** Bytes of files and symbolic links in this layer alone (docker's layer size). */
   readonly sizeBytes: number;
 }
 
@@ -53,6 +53,15 @@ export interface StagedLayer extends Disposable {
   readonly isAvailable: boolean;
 }
 
+/** Allocated bytes. */
+export interface SnapshotUsage {
+  readonly layers: ReadonlyMap<Digest, number>;
+  /** What was written in each writable snapshot, by key; an unwritten one has 0. */
+  readonly snapshots: ReadonlyMap<string, number>;
+  /** What layers share: init layers and links. */
+  readonly sharedBytes: number;
+}
+
 export interface Snapshotter {
   /** Docker's name: `overlay2` or `vfs`. */
   readonly driver: string;
@@ -80,6 +89,8 @@ export interface Snapshotter {
   /** A writable snapshot; `parent` undefined means an empty tree. `storageOptions` are `--storage-opt` pairs. */
   prepare(key: string, parent: Digest | undefined, storageOptions?: Record<string, string>): Promise<void>;
   exists(key: string): boolean;
+  /** The layer a writable snapshot lies on. */
+  parent(key: string): Digest | undefined;
   keys(): string[];
   /** Mounts at `target` (created if missing). Mounting twice at one target is counted, not stacked. */
   mount(key: string, target: string): Promise<void>;
@@ -98,6 +109,10 @@ export interface Snapshotter {
   /** GraphDriver.Data of a read-only layer stack (image inspect). */
   layerDriverData(chainId: Digest): Record<string, string>;
   remove(key: string): Promise<void>;
+  /** What everything takes on the disk, as du(1) counts. */
+  diskUsage(): Promise<SnapshotUsage>;
+  /** Checks and repairs of all of this, for `gantry system fsck`. */
+  audit(): SnapshotAudit;
   /** After a crash: removes half-made layers and snapshots, unmounts what nobody needs. `keep` lists keys in use. */
   recover(keep: ReadonlySet<string>): Promise<void>;
   /**
@@ -107,4 +122,38 @@ export interface Snapshotter {
   repair(open: (diffId: Digest) => AsyncIterable<Buffer> | undefined): Promise<Digest[]>;
   /** Resolves when every committed layer is on the disk and everything removed is off it. */
   settled(): Promise<void>;
+}
+
+/** Something of a snapshotter that is not as its rows say. */
+export interface SnapshotProblem {
+  readonly object: 'layer' | 'link' | 'init' | 'snapshot' | 'directory' | 'leftover';
+  /** ChainID, snapshot key, or path. */
+  readonly id: string;
+  readonly kind: 'missing' | 'corrupt' | 'orphaned';
+  readonly detail: string;
+}
+
+/** Safe beside running work: what is being made or removed is never a problem. */
+export interface SnapshotAudit {
+  /**
+   * What is wrong, lower layers first. Trees are measured, not read: `suspect` layers have another size than was
+   * recorded, which a few rare archives have too, so only a comparison decides.
+   */
+  problems(signal?: AbortSignal): AsyncGenerator<SnapshotProblem & { readonly suspect?: boolean }>;
+  /** What no row knows and nobody works on. */
+  orphans(): SnapshotProblem[];
+  /**
+   * Extracts the layer's tar aside and compares it with the tree; the first difference, if any. With `repair`, the
+   * fresh tree takes the place of one that differs, in one step; `conflict` while a mount uses it.
+   */
+  compareLayer(
+    chainId: Digest,
+    tar: AsyncIterable<Buffer>,
+    options: { repair: boolean },
+    signal?: AbortSignal,
+  ): Promise<string | undefined>;
+  /** Undoes a problem of any object but a layer. */
+  repair(problem: SnapshotProblem): Promise<void>;
+  /** The tar a layer's tree makes today; of a layer made here it has the layer's diffID. */
+  packLayer(chainId: Digest): AsyncIterable<Buffer>;
 }

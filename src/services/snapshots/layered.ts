@@ -5,15 +5,26 @@
  * Everything half-made lies in a temporary directory; a rename and one row make it real. A layer's files reach the
  * disk behind the answer; its row is marked until then, and after a power loss it is extracted again (0055).
  */
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Database, isDiskFull } from '#system/database/database.ts';
 import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import type { Change, Layer, LayerFile, Snapshotter, StagedLayer, Usage } from './contract.ts';
+import { LayeredAudit } from './audit.ts';
+import type {
+  Change,
+  Layer,
+  LayerFile,
+  SnapshotAudit,
+  Snapshotter,
+  SnapshotUsage,
+  StagedLayer,
+  Usage,
+} from './contract.ts';
 import type { Difference } from './differences.ts';
+import { DiskUsage } from './disk-usage.ts';
+import { currentBoot, LayerDurability } from './durability.ts';
 import { fillInitLayer } from './init-layer.ts';
 import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
 import { LayerThreads } from './layer-threads.ts';
@@ -36,6 +47,10 @@ export interface TreeStore {
   settle(directory: string): void;
   /** A directory is about to be removed. */
   forget(directory: string): void;
+  /** What is wrong with the driver's own marks of a committed directory; `forget` and `settle` renew them. */
+  linkProblem(directory: string): string | undefined;
+  /** Whether a mount reads the committed directory. */
+  uses(entry: MountEntry, directory: string): boolean;
   mount(directory: string, below: readonly string[], target: string): void;
   owns(entry: MountEntry, directory: string): boolean;
   differences(directory: string, below: readonly string[]): Iterable<Difference>;
@@ -54,9 +69,6 @@ export interface LayeredOptions {
   /** Which boot of the machine this is; for tests. */
   readonly boot?: string;
 }
-
-/** How long after a commit the disk is waited for: layers that come shortly after one another share it. */
-const SYNC_DELAY_MS = 200;
 
 class Staged implements StagedLayer {
   readonly diffId: Digest;
@@ -93,17 +105,22 @@ export class LayeredSnapshotter implements Snapshotter {
   readonly #store: TreeStore;
   readonly #records: SnapshotRecords;
   readonly #mounts = new MountTable();
-  /** Undefined where layers need not survive a power loss. */
-  readonly #boot: string | undefined;
   readonly #threads = new LayerThreads();
-  #syncing: Promise<void> | undefined;
+  readonly #durability: LayerDurability;
+  readonly #usage: DiskUsage;
   readonly #inits = new Map<string, Promise<string>>();
 
   constructor(store: TreeStore, options: LayeredOptions) {
     this.driver = store.driver;
     this.#store = store;
     this.#records = new SnapshotRecords(options.root, options.database, store.driver);
-    this.#boot = options.durable === false ? undefined : (options.boot ?? currentBoot());
+    this.#usage = new DiskUsage(options.database, this.#records);
+    this.#durability = new LayerDurability({
+      records: this.#records,
+      boot: options.durable === false ? undefined : (options.boot ?? currentBoot()),
+      sync: (path) => this.#threads.sync(path),
+      extractAgain: (record, tar) => this.#extractAgain(record, tar),
+    });
   }
 
   #below(parent: Digest | undefined): string[] {
@@ -174,7 +191,7 @@ export class LayeredSnapshotter implements Snapshotter {
     }
     if (records.length === 0) return layers;
     try {
-      this.#records.saveLayers(records, this.#boot);
+      this.#records.saveLayers(records, this.#durability.boot);
     } catch (error) {
       for (const { directory } of records) {
         this.#store.forget(this.#records.path(directory));
@@ -182,7 +199,7 @@ export class LayeredSnapshotter implements Snapshotter {
       }
       throw error;
     }
-    this.#syncSoon();
+    this.#durability.syncSoon();
     return layers;
   }
 
@@ -216,59 +233,8 @@ export class LayeredSnapshotter implements Snapshotter {
     return this.#commit(extracted);
   }
 
-  /** Waits for the disk behind the answer; until then the new layers are marked. */
-  #syncSoon(): void {
-    if (this.#boot === undefined || this.#syncing !== undefined) return;
-    const syncing = (async () => {
-      await delay(SYNC_DELAY_MS);
-      for (;;) {
-        const marked = this.#records.unsynced().filter(({ boot }) => boot === this.#boot);
-        if (marked.length === 0) return;
-        await this.#threads.sync(this.#records.root);
-        this.#records.markSynced(marked.map(({ chainId }) => chainId));
-      }
-    })();
-    this.#syncing = syncing
-      // The marks stay: the next commit or the next start tries again.
-      .catch(() => {})
-      .finally(() => {
-        this.#syncing = undefined;
-      });
-  }
-
   async repair(open: (diffId: Digest) => AsyncIterable<Buffer> | undefined): Promise<Digest[]> {
-    const suspects = new Set(
-      this.#records
-        .unsynced()
-        .filter(({ boot }) => boot !== this.#boot)
-        .map(({ chainId }) => chainId),
-    );
-    const failed: Digest[] = [];
-    for (const chainId of suspects) await this.#repairChain(chainId, { suspects, failed, open });
-    this.#syncSoon();
-    return failed;
-  }
-
-  /** Extracts a layer again in the place of the one that may be damaged, those below it first. */
-  async #repairChain(
-    top: Digest,
-    work: {
-      suspects: Set<Digest>;
-      failed: Digest[];
-      open: (diffId: Digest) => AsyncIterable<Buffer> | undefined;
-    },
-  ): Promise<void> {
-    for (const record of this.#records.chain(top).reverse()) {
-      if (!work.suspects.delete(record.chainId)) continue;
-      try {
-        const tar = work.open(record.diffId);
-        if (tar === undefined) throw new GantryError('notFound', `content of layer ${record.diffId}: not found`);
-        await this.#extractAgain(record, tar);
-        this.#records.saveUnsynced(record.chainId, this.#boot ?? '');
-      } catch {
-        work.failed.push(record.chainId);
-      }
-    }
+    return await this.#durability.repair(open);
   }
 
   async #extractAgain(record: LayerRecord, tar: AsyncIterable<Buffer>): Promise<void> {
@@ -367,6 +333,10 @@ export class LayeredSnapshotter implements Snapshotter {
     return this.#records.snapshot(key) !== undefined;
   }
 
+  parent(key: string): Digest | undefined {
+    return this.#records.snapshot(key)?.parent;
+  }
+
   keys(): string[] {
     return this.#records.snapshots().map(({ key }) => key);
   }
@@ -452,15 +422,27 @@ export class LayeredSnapshotter implements Snapshotter {
     this.#records.collectGarbage();
   }
 
+  diskUsage(): Promise<SnapshotUsage> {
+    return this.#usage.measure();
+  }
+
+  audit(): SnapshotAudit {
+    return new LayeredAudit({
+      store: this.#store,
+      records: this.#records,
+      sync: (path) => this.#durability.syncNow(path),
+      makeInit: async (parent) => {
+        await this.#makeInit(parent, this.#parentBelow(parent));
+      },
+    });
+  }
+
+  /** Resolves when everything removed is gone from the disk. */
   async settled(): Promise<void> {
     await this.#mounts.settled();
-    await this.#syncing;
+    await this.#durability.settled();
     await this.#records.emptied();
   }
-}
-
-function currentBoot(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
 function publicLayer({ chainId, diffId, parent, sizeBytes }: Layer): Layer {

@@ -17,6 +17,7 @@ const SIGNATURES = {
   symlinkat: { returns: 'i32', arguments: ['string', 'i32', 'string'] },
   readlinkat: { returns: 'i64', arguments: ['i32', 'string', 'pointer', 'u64'] },
   linkat: { returns: 'i32', arguments: ['i32', 'string', 'i32', 'string', 'i32'] },
+  renameat2: { returns: 'i32', arguments: ['i32', 'string', 'i32', 'string', 'u32'] },
   renameat: { returns: 'i32', arguments: ['i32', 'string', 'i32', 'string'] },
   fchownat: { returns: 'i32', arguments: ['i32', 'string', 'u32', 'u32', 'i32'] },
   fchmodat: { returns: 'i32', arguments: ['i32', 'string', 'u32', 'i32'] },
