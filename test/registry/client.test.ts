@@ -14,6 +14,7 @@ import type { Timeouts } from '#system/registry-http/transport.ts';
 import { type Digest, digestOf } from '#types/digest.ts';
 import { type FaultyRegistry, refuse, startFaultyRegistry } from '../harness/faulty-registry.ts';
 import { startRegistry, type TestRegistry } from '../harness/registry.ts';
+import { startRegistry as startOurRegistry } from '../harness/registry-server.ts';
 
 const signal = new AbortController().signal;
 const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
@@ -200,8 +201,9 @@ test('TLS is verified with the CA and client certificate of certs.d', async () =
 async function startCuttingRelay(
   target: string,
   cuts: { afterBytes: number; times: number },
-): Promise<{ host: string; cut: () => number } & AsyncDisposable> {
+): Promise<{ host: string; cut: () => number; carried: () => number } & AsyncDisposable> {
   let left = cuts.times;
+  let total = 0;
   const [host = '', port = ''] = target.split(':');
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
@@ -213,6 +215,7 @@ async function startCuttingRelay(
     let carried = 0;
     client.on('data', (chunk) => {
       carried += chunk.length;
+      total += chunk.length;
       if (carried < cuts.afterBytes || left === 0) return;
       left -= 1;
       client.resetAndDestroy();
@@ -227,6 +230,7 @@ async function startCuttingRelay(
   return {
     host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
     cut: () => cuts.times - left,
+    carried: () => total,
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy();
       server.close();
@@ -234,11 +238,19 @@ async function startCuttingRelay(
   };
 }
 
-test('an upload that breaks off is continued, or begun again where its size is not known', async () => {
-  await using registry = await startRegistry();
+test('an upload that breaks off is continued where the registry can, else begun again', async () => {
+  // Debian's registry refuses to go on with an upload whose connection broke.
+  await using debian = await startRegistry();
+  await using ours = await startOurRegistry();
   const client = clientWith();
-  for (const known of [true, false]) {
-    await using relay = await startCuttingRelay(registry.host, { afterBytes: 3_000_000, times: 2 });
+  const uploads = [
+    { host: debian.host, known: true, resumes: false },
+    { host: debian.host, known: false, resumes: false },
+    { host: `127.0.0.1:${ours.port}`, known: true, resumes: true },
+    { host: `127.0.0.1:${ours.port}`, known: false, resumes: false },
+  ];
+  for (const { host, known, resumes } of uploads) {
+    await using relay = await startCuttingRelay(host, { afterBytes: 3_000_000, times: 2 });
     const bytes = randomBytes(8_000_000);
     const access = { domain: relay.host, path: `cut/${known}`, credentials: {} };
     const stored = await client.push(
@@ -247,12 +259,10 @@ test('an upload that breaks off is continued, or begun again where its size is n
       signal,
     );
     assert.equal(relay.cut(), 2);
-    // The registry was asked how far it got, where that is of use.
-    assert.equal(/"GET \/v2\/cut\/true\/blobs\/uploads\/\S+ HTTP\/1\.1" 204/.test(registry.log), true);
+    assert.equal(relay.carried() < 11_000_000, resumes, `${host} ${known}: ${relay.carried()} bytes sent`);
     assert.deepEqual(stored, { digest: digestOf(bytes), sizeBytes: bytes.length });
-    const here = { domain: registry.host, path: `cut/${known}`, credentials: {} };
     const read = await client.pull(
-      here,
+      { domain: host, path: `cut/${known}`, credentials: {} },
       async (repository) =>
         readAll(await repository.openBlob({ digest: stored.digest, sizeBytes: bytes.length }, 0, signal)),
       signal,
