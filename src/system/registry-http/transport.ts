@@ -126,7 +126,8 @@ export class Transport {
     const key = `${url.protocol}${proxy ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const { Agent, ProxyAgent } = await import('undici');
+    // A bundle gives a CommonJS package as the default export only.
+    const { Agent, ProxyAgent } = (await import('undici')).default;
     const tls = url.protocol === 'https:' ? this.#tls() : {};
     const shared = {
       connections: CONNECTIONS_LIMIT,
