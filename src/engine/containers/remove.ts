@@ -102,6 +102,7 @@ export async function removeHeld(
   if (!isAlive(state)) noteState(container, { ...state, status: 'removing' });
   try {
     await services.snapshots.remove(id);
+    for (const { snapshot } of container.record.imageMounts ?? []) await services.snapshots.remove(snapshot);
     rmSync(services.settings.paths.container(id), { recursive: true, force: true });
   } catch (error) {
     if (!isAlive(state)) noteState(container, { ...state, status: 'dead', error: errorMessage(error) });

@@ -16,7 +16,6 @@ import {
   LAYER_DEPTH_LIMIT,
   PROGRESS_INTERVAL_MS,
   type StagedBlob,
-  stageBlob,
 } from './layer.ts';
 import { type ArrivedLayer, flightKey, Gate, LayerFlight } from './layer-flight.ts';
 
@@ -222,7 +221,6 @@ async function commitRun(
 ): Promise<Digest | undefined> {
   const { images, tar, hold, teller } = options;
   let { parent } = options;
-  using again = new DisposableStack();
   const staged: StagedBlob[] = [];
   for (const { layer, flight } of run) {
     const total = layer.sizeBytes;
@@ -235,11 +233,7 @@ async function commitRun(
       await applyBlob(arrived.stored, source, signal);
     } else {
       checkStaged(arrived.staged, layer.diffId);
-      // The same layer twice in one image: its files can be given away once only.
-      const used = staged.some((other) => other.staged === arrived.staged) || !arrived.staged.isAvailable;
-      const taken = used && images.snapshots.layer(chainId) === undefined;
-      const own = taken ? again.use(await stageBlob(images, arrived.stored, { signal })) : arrived.staged;
-      staged.push({ stored: arrived.stored, staged: own });
+      staged.push({ stored: arrived.stored, staged: arrived.staged });
     }
     teller.tell(layer, { step: 'extracting', current: total, total });
     parent = chainId;

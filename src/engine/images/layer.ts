@@ -130,22 +130,29 @@ export async function commitBlobs(
 ): Promise<Layer[]> {
   const { images, hold, parent } = options;
   const kept: { diffId: Digest; blob: LayerBlob }[] = [];
-  let chainId = parent;
+  const chain: Digest[] = [];
   for (const { stored, staged } of blobs) {
     const { diffId, tarSizeBytes, compression } = staged;
-    chainId = chainUnder(chainId, diffId);
-    hold.layers.add(chainId);
+    chain.push(chainUnder(chain.at(-1) ?? parent, diffId));
+    hold.layers.add(chain.at(-1) as Digest);
     const plain = compression === 'xz' || compression === 'bzip2';
     const { digest, sizeBytes } = plain ? await storePlain(stored, options, signal) : stored;
     kept.push({ diffId, blob: { digest, sizeBytes, compression: plain ? 'none' : compression, tarSizeBytes } });
   }
+  using again = new DisposableStack();
+  // Files are given away once only: another caller, or the same image further down, may have taken these meanwhile.
+  const own = blobs.map(({ staged }) => staged);
+  const isTaken = (staged: StagedLayer, index: number): boolean =>
+    images.snapshots.layer(chain[index] as Digest) === undefined &&
+    (!staged.isAvailable || own.indexOf(staged) < index);
+  for (let taken = own.findIndex(isTaken); taken >= 0; taken = own.findIndex(isTaken)) {
+    const { stored } = blobs[taken] as StagedBlob;
+    own[taken] = again.use(await stageBlob(images, stored, signal === undefined ? {} : { signal }));
+  }
   signal?.throwIfAborted();
   // The bytes first: a layer that a power loss takes is extracted from them again.
   images.setLayerBlobs(kept);
-  return images.snapshots.commitStaged(
-    parent,
-    blobs.map(({ staged }) => staged),
-  );
+  return images.snapshots.commitStaged(parent, own);
 }
 
 /** For drivers that need the parent's files: reads the blob here and now. */

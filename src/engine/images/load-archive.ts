@@ -3,6 +3,8 @@
  * a layer is extracted at the same time, before the archive says what it is. No path of the archive ever touches the
  * host's file system. Disposing drops what no image took.
  */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import type { Ingest } from '#services/content/contract.ts';
 import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
@@ -20,8 +22,8 @@ const LINK_LIMIT = 16;
 /** Files up to this size are kept in memory, as long as all of them together are not more than the second. */
 const SMALL_FILE_BYTES = 256 * 1024;
 const SMALL_FILES_BYTES = 16 * 1024 * 1024;
-/** Blobs whose last bytes are on their way to the disk while the archive is read on. */
-const PENDING_MAX = 4;
+/** Blobs being extracted or on their way to the disk while the archive is read on. */
+const PENDING_MAX = 8;
 /** Layers waiting for a thread; each keeps a file open. */
 const STAGED_AHEAD_MAX = 64;
 /** Where a tar header says that it is one. */
@@ -44,6 +46,18 @@ export function cleanPath(path: string): string {
     else parts.push(part);
   }
   return parts.join('/');
+}
+
+/** The digest that the extracting thread took; where extraction failed, the file is read for it. */
+async function digestOfLayer(file: Ingest, staging: Promise<StagedLayer> | undefined): Promise<Digest | undefined> {
+  if (staging === undefined) return undefined;
+  await file.flush();
+  file.growth.complete();
+  const staged = await staging.catch(() => undefined);
+  if (staged?.fileDigest !== undefined) return staged.fileDigest;
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file.path)) hash.update(chunk as Buffer);
+  return `sha256:${hash.digest('hex')}` as Digest;
 }
 
 function looksLikeLayer(start: Buffer): boolean {
@@ -124,7 +138,6 @@ export class LoadArchive implements AsyncDisposable {
   /** Reads over a blob that is here under its digest; its bytes must be the same. */
   async #takeKnown(path: string, stored: StoredLayerSource, content: AsyncIterable<Buffer>): Promise<void> {
     this.#hold.lease.digests.add(stored.digest);
-    const { createHash } = await import('node:crypto');
     const hash = createHash('sha256');
     for await (const chunk of content) hash.update(chunk);
     const digest = `sha256:${hash.digest('hex')}`;
@@ -136,10 +149,11 @@ export class LoadArchive implements AsyncDisposable {
     const iterator = content[Symbol.asyncIterator]();
     const first = await iterator.next();
     if (first.done === true) return;
-    const ingest = await this.#images.content.ingest({ lease: this.#hold.lease });
+    const stages = this.#canStage(first.value);
+    const ingest = await this.#images.content.ingest({ lease: this.#hold.lease, hashedElsewhere: stages });
     let staging: Promise<StagedLayer> | undefined;
     try {
-      if (this.#canStage(first.value)) staging = this.#stage(ingest, signal);
+      if (stages) staging = this.#stage(ingest, signal);
       for await (const chunk of joined(first.value, iterator)) await ingest.append(chunk);
     } catch (error) {
       await ingest[Symbol.asyncDispose]();
@@ -153,7 +167,8 @@ export class LoadArchive implements AsyncDisposable {
   }
 
   #stage(ingest: Ingest, signal?: AbortSignal): Promise<StagedLayer> {
-    const staging = this.#images.snapshots.stage(ingest, signal);
+    const { path, growth } = ingest;
+    const staging = this.#images.snapshots.stage({ path, growth, hashFile: true }, signal);
     this.#stagings.add(staging);
     this.#waiting += 1;
     const settled = (): void => {
@@ -167,7 +182,7 @@ export class LoadArchive implements AsyncDisposable {
   async #finish(path: string, ingest: Ingest, staging: Promise<StagedLayer> | undefined): Promise<void> {
     const finishing = (async () => {
       await using file = ingest;
-      const stored = await file.commit();
+      const stored = await file.commit(await digestOfLayer(file, staging));
       this.#files.set(path, { stored, staging });
     })();
     finishing.catch(() => {});

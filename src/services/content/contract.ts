@@ -29,6 +29,8 @@ export interface IngestOptions {
   readonly lease?: Lease;
   /** Takes the place of a blob that is there already (and whose bytes turned out to be bad). */
   readonly replace?: boolean;
+  /** The caller takes the digest of the file itself and gives it to `commit`. */
+  readonly hashedElsewhere?: boolean;
 }
 
 /**
@@ -46,7 +48,7 @@ export interface Ingest extends AsyncDisposable {
   flush(): Promise<void>;
   /**
    * Verifies digest and size and gives the blob its name, durably. A wrong one is dropped: it cannot be continued.
-   * `digest` is for a blob begun without one.
+   * `digest` is for a blob begun without one; where hashing is the caller's, it is believed.
    */
   commit(digest?: Digest): Promise<StoredBlob>;
   /** Drops everything at dispose. */

@@ -86,7 +86,7 @@ export class FileIngest implements Ingest {
       this.#keep = false;
       throw new GantryError('invalid', `content is larger than ${limit} bytes`);
     }
-    this.#hash.update(chunk);
+    if (this.#options.hashedElsewhere !== true) this.#hash.update(chunk);
     this.#offset += chunk.length;
     this.#pieces.push(chunk);
     this.#gathered += chunk.length;
@@ -114,7 +114,7 @@ export class FileIngest implements Ingest {
 
   async commit(wanted: Digest | undefined = this.#options.expected?.digest): Promise<StoredBlob> {
     await this.flush();
-    const digest = `sha256:${this.#hash.digest('hex')}` as Digest;
+    const digest = this.#digest(wanted);
     const sizeBytes = this.#offset;
     this.#keep = false;
     if (wanted !== undefined && digest !== wanted) {
@@ -131,6 +131,12 @@ export class FileIngest implements Ingest {
     await this.#file.close();
     this.#place.release();
     return { digest, sizeBytes };
+  }
+
+  #digest(wanted: Digest | undefined): Digest {
+    if (this.#options.hashedElsewhere !== true) return `sha256:${this.#hash.digest('hex')}` as Digest;
+    if (wanted === undefined) throw new Error('a blob hashed elsewhere is committed without its digest');
+    return wanted;
   }
 
   discard(): void {

@@ -16,7 +16,7 @@ export interface Layer {
   readonly chainId: Digest;
   readonly diffId: Digest;
   readonly parent: Digest | undefined;
-  /** Bytes of regular files in this layer alone (docker's layer size). */
+  /** Bytes of files and symbolic links in this layer alone (docker's layer size). */
   readonly sizeBytes: number;
 }
 
@@ -37,6 +37,8 @@ export interface Usage {
 export interface LayerFile {
   readonly path: string;
   readonly growth: FileGrowth;
+  /** Whether to take the digest of the file as it is too. */
+  readonly hashFile?: boolean;
 }
 
 /** A layer that is extracted but nowhere visible. Disposing drops what was not committed. */
@@ -45,8 +47,19 @@ export interface StagedLayer extends Disposable {
   readonly sizeBytes: number;
   readonly tarSizeBytes: number;
   readonly compression: Compression;
+  /** Of the file as it was, where it was asked for. */
+  readonly fileDigest: Digest | undefined;
   /** Whether its files are still to be given away: a commit takes them, unless the layer existed. */
   readonly isAvailable: boolean;
+}
+
+/** Allocated bytes. */
+export interface SnapshotUsage {
+  readonly layers: ReadonlyMap<Digest, number>;
+  /** What was written in each writable snapshot, by key; an unwritten one has 0. */
+  readonly snapshots: ReadonlyMap<string, number>;
+  /** What layers share: init layers and links. */
+  readonly sharedBytes: number;
 }
 
 export interface Snapshotter {
@@ -96,6 +109,8 @@ export interface Snapshotter {
   /** GraphDriver.Data of a read-only layer stack (image inspect). */
   layerDriverData(chainId: Digest): Record<string, string>;
   remove(key: string): Promise<void>;
+  /** What everything takes on the disk, as du(1) counts. */
+  diskUsage(): Promise<SnapshotUsage>;
   /** Checks and repairs of all of this, for `gantry system fsck`. */
   audit(): SnapshotAudit;
   /** After a crash: removes half-made layers and snapshots, unmounts what nobody needs. `keep` lists keys in use. */

@@ -6,8 +6,8 @@ import { closeSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type { FileGrowth } from '#system/disk/growing-file.ts';
 import { GantryError } from '#types/errors.ts';
+import type { LayerFile } from './contract.ts';
 import type { ExtractedLayer, LayerAnswer, LayerTask } from './layer-worker.ts';
 
 /** More threads than this wait for the disk, and each takes memory. */
@@ -46,14 +46,15 @@ export class LayerThreads {
   readonly #threads = new Set<Thread>();
   readonly #queue: Job[] = [];
 
-  /** Extracts the file at `file`, which may still grow, into `directory`. */
-  async extract(file: string, growth: FileGrowth, directory: string, signal?: AbortSignal): Promise<ExtractedLayer> {
+  /** Extracts a file, which may still grow, into `directory`. */
+  async extract(file: LayerFile, directory: string, signal?: AbortSignal): Promise<ExtractedLayer> {
     signal?.throwIfAborted();
-    const fileFd = openSync(file, 'r');
+    const { growth, hashFile = false } = file;
+    const fileFd = openSync(file.path, 'r');
     const abandon = (): void => growth.abandon();
     signal?.addEventListener('abort', abandon, { once: true });
     try {
-      const answer = await this.#run({ task: 'extract', fileFd, memory: growth.memory, directory });
+      const answer = await this.#run({ task: 'extract', fileFd, memory: growth.memory, directory, hashFile });
       signal?.throwIfAborted();
       if ('extracted' in answer) return answer.extracted;
       throw errorOf(answer);

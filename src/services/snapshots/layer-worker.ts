@@ -20,6 +20,7 @@ export type LayerTask =
       readonly fileFd: number;
       readonly memory: SharedArrayBuffer;
       readonly directory: string;
+      readonly hashFile: boolean;
     }
   | { readonly task: 'sync'; readonly directory: string };
 
@@ -30,6 +31,8 @@ export interface ExtractedLayer {
   readonly sizeBytes: number;
   readonly tarSizeBytes: number;
   readonly compression: Compression;
+  /** Digest of the file as it is, where it was asked for. */
+  readonly fileDigest: Digest | undefined;
 }
 
 export type LayerAnswer =
@@ -39,11 +42,13 @@ export type LayerAnswer =
 
 async function extract(task: Extract<LayerTask, { task: 'extract' }>): Promise<ExtractedLayer> {
   const hash = createHash('sha256');
+  const fileHash = createHash('sha256');
   let tarSizeBytes = 0;
   let compression: Compression | undefined;
   const bytes = async function* (): AsyncGenerator<Buffer> {
     for await (const chunk of readGrowingFile(task.fileFd, new FileGrowth(task.memory))) {
       compression ??= detectCompression(chunk);
+      if (task.hashFile && compression !== 'none') fileHash.update(chunk);
       // Decompressors read ahead; the reader uses its buffers again.
       yield compression === 'none' ? chunk : Buffer.from(chunk);
     }
@@ -57,7 +62,9 @@ async function extract(task: Extract<LayerTask, { task: 'extract' }>): Promise<E
   };
   const sizeBytes = await extractLayer(task.directory, tar(), { style: 'overlay' });
   const diffId = `sha256:${hash.digest('hex')}` as Digest;
-  return { diffId, sizeBytes, tarSizeBytes, compression: compression ?? 'none' };
+  const own = compression === 'none' ? diffId : (`sha256:${fileHash.digest('hex')}` as Digest);
+  const fileDigest = task.hashFile && compression !== undefined ? own : undefined;
+  return { diffId, sizeBytes, tarSizeBytes, compression: compression ?? 'none', fileDigest };
 }
 
 function sync(directory: string): void {

@@ -12,8 +12,18 @@ import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { LayeredAudit } from './audit.ts';
-import type { Change, Layer, LayerFile, SnapshotAudit, Snapshotter, StagedLayer, Usage } from './contract.ts';
+import type {
+  Change,
+  Layer,
+  LayerFile,
+  SnapshotAudit,
+  Snapshotter,
+  SnapshotUsage,
+  StagedLayer,
+  Usage,
+} from './contract.ts';
 import type { Difference } from './differences.ts';
+import { DiskUsage } from './disk-usage.ts';
 import { currentBoot, LayerDurability } from './durability.ts';
 import { fillInitLayer } from './init-layer.ts';
 import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
@@ -65,6 +75,7 @@ class Staged implements StagedLayer {
   readonly sizeBytes: number;
   readonly tarSizeBytes: number;
   readonly compression: StagedLayer['compression'];
+  readonly fileDigest: Digest | undefined;
   readonly directory: string;
   readonly #drop: (directory: string) => void;
 
@@ -73,6 +84,7 @@ class Staged implements StagedLayer {
     this.sizeBytes = layer.sizeBytes;
     this.tarSizeBytes = layer.tarSizeBytes;
     this.compression = layer.compression;
+    this.fileDigest = layer.fileDigest;
     this.directory = directory;
     this.#drop = drop;
   }
@@ -95,12 +107,14 @@ export class LayeredSnapshotter implements Snapshotter {
   readonly #mounts = new MountTable();
   readonly #threads = new LayerThreads();
   readonly #durability: LayerDurability;
+  readonly #usage: DiskUsage;
   readonly #inits = new Map<string, Promise<string>>();
 
   constructor(store: TreeStore, options: LayeredOptions) {
     this.driver = store.driver;
     this.#store = store;
     this.#records = new SnapshotRecords(options.root, options.database, store.driver);
+    this.#usage = new DiskUsage(options.database, this.#records);
     this.#durability = new LayerDurability({
       records: this.#records,
       boot: options.durable === false ? undefined : (options.boot ?? currentBoot()),
@@ -198,7 +212,7 @@ export class LayeredSnapshotter implements Snapshotter {
     const temporary = this.#records.temporary();
     try {
       await this.#store.create(temporary, [], false);
-      const extracted = await this.#threads.extract(file.path, file.growth, `${temporary}/${CONTENT}`, signal);
+      const extracted = await this.#threads.extract(file, `${temporary}/${CONTENT}`, signal);
       return new Staged(extracted, temporary, (directory) => this.#records.discard(directory));
     } catch (error) {
       this.#records.discard(temporary);
@@ -406,6 +420,10 @@ export class LayeredSnapshotter implements Snapshotter {
     });
     for (const { key } of this.#records.snapshots()) if (!keep.has(key)) await this.remove(key);
     this.#records.collectGarbage();
+  }
+
+  diskUsage(): Promise<SnapshotUsage> {
+    return this.#usage.measure();
   }
 
   audit(): SnapshotAudit {

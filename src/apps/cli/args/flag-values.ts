@@ -122,7 +122,7 @@ const LIST_CHECKS: Readonly<Record<string, (value: string) => void>> = {
 };
 
 function parseFilter(value: string): string {
-  if (!value.includes('=')) throw new Error(`invalid filter '${value}'`);
+  if (!value.includes('=')) throw new Error('bad format of filter (expected name=value)');
   return value;
 }
 

@@ -1,8 +1,8 @@
 /** `version`: client and server versions in docker's layout. */
-import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, CLIENT_API_VERSION, type Json } from '../connection/api.ts';
 import { ansiTime } from '../format/dates.ts';
 import type { Session } from '../session.ts';
+import { StructView } from '../template/values.ts';
 import { CLI_VERSION } from '../version.ts';
 
 interface Component {
@@ -84,17 +84,14 @@ export async function versionCommand(session: Session): Promise<number> {
   const client = clientInfo(api);
   const format = session.flags.text('format');
   if (format !== '') {
-    const { Template } = await import('../template/execute.ts');
-    const { goJson } = await import('../template/values.ts');
-    const data = { Client: client, Server: server };
-    try {
-      session.print(
-        format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`,
-      );
-    } catch (error) {
-      if (failure === undefined) throw new ExitError(1, `${(error as Error).message}\n`);
-      session.print('\n');
-    }
+    const { printFormatted } = await import('../format/document.ts');
+    const data = new StructView(
+      'system.versionInfo',
+      { Client: () => client, Server: () => server },
+      { ordered: true },
+    );
+    if (failure === undefined || format === 'json') printFormatted(session, format, { data, name: 'version' });
+    else session.print('\n');
   } else {
     session.print(clientText(client));
     if (server !== null) {
