@@ -64,6 +64,20 @@ test('a daemon serves a registry, starts it again when it fails, and takes it al
   assert.deepEqual(registryProcesses(daemon), []);
 });
 
+test('an image pushed to the registry of its daemon comes back the same', { skip: isForeign }, async () => {
+  await using daemon = await startDaemon({ bridge: false, flags: ['--registry-listen', '127.0.0.1:0'] });
+  const name = `${addressIn(daemon)}/team/busybox:v1`;
+  await daemon.ok('tag', 'busybox', name);
+  const pushed = await daemon.ok('push', name);
+  const digest = /v1: digest: (sha256:[0-9a-f]{64})/.exec(pushed)?.[1] ?? '';
+  const id = await daemon.ok('image', 'inspect', '-f', '{{.Id}}', name);
+  assert.match(await daemon.ok('push', name), /Layer already exists/);
+  await daemon.ok('rmi', '-f', id);
+  assert.match(await daemon.ok('pull', name), new RegExp(`Digest: ${digest}`));
+  assert.equal(await daemon.ok('image', 'inspect', '-f', '{{.Id}}', name), id);
+  assert.equal(await daemon.ok('run', '--rm', '--net', 'none', name, 'echo', 'same'), 'same');
+});
+
 test('a daemon whose registry cannot start says so and ends', { skip: isForeign }, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'gantry-own-registry-'));
   try {

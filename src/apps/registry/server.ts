@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Caller, RegistryServices } from '#engine/registry/services.ts';
-import { type Actor, parseAuthorization } from '#services/registry/access/access.ts';
+import { type Actor, type Credentials, parseAuthorization } from '#services/registry/access/access.ts';
 import type { RepositoryName } from '#services/registry/contract.ts';
 import { MAX_MANIFEST_BYTES } from '#services/registry/manifest.ts';
 import { errorMessage } from '#types/errors.ts';
@@ -281,7 +281,7 @@ export class RegistryServer {
     const scope =
       repository === undefined ? (route.kind === 'catalog' ? 'registry:catalog:*' : '') : scopeOf(repository, action);
     try {
-      const actor = await access.identify(parseAuthorization(exchange.request.headers.authorization));
+      const actor = await access.identify(credentialsOf(exchange, this.#options.services));
       const isAnonymous = actor.user === undefined && access.mode.kind !== 'open';
       if (repository === undefined || action === undefined) {
         // The base tells clients how to log in; the catalogue shows each what is his.
@@ -331,10 +331,16 @@ export class RegistryServer {
   }
 }
 
+/** What a request brings; where there are no users it is not looked at. */
+function credentialsOf(exchange: Exchange, services: RegistryServices): Credentials {
+  if (services.access.mode.kind === 'open') return { kind: 'none' };
+  return parseAuthorization(exchange.request.headers.authorization);
+}
+
 /** The actor of Basic credentials, for pages; wrong ones get a new challenge. */
 export async function loginActor(exchange: Exchange, services: RegistryServices): Promise<Actor> {
   try {
-    return await services.access.login(parseAuthorization(exchange.request.headers.authorization));
+    return await services.access.login(credentialsOf(exchange, services));
   } catch (error) {
     if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') challengeBasic(exchange, services);
     throw error;
