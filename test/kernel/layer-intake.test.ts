@@ -215,7 +215,7 @@ for (const [driver, create] of drivers) {
     await assert.rejects(here.take([long]), /larger than/);
     const otherDiff = { ...honest, diffId: digestOf('something else') };
     await assert.rejects(here.take([otherDiff]), /layers from manifest don't match image configuration/);
-    await here.images.collect();
+    await here.images.collection.collect();
     assert.deepEqual(fs.readdirSync(join(here.directory, 'blobs/sha256')), []);
     assert.deepEqual(fs.readdirSync(join(here.directory, 'ingest')), []);
     await here.assertClean();
@@ -340,7 +340,7 @@ for (const [driver, create] of drivers) {
       await here.assertClean();
     }
     assert.ok(process.memoryUsage.rss() - before < 200 * 1024 * 1024, 'memory stays bounded');
-    await here.images.collect();
+    await here.images.collection.collect();
     assert.deepEqual(fs.readdirSync(join(here.directory, 'blobs/sha256')), []);
   });
 
