@@ -48,7 +48,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...volumeRoutes(services),
     ...pluginRoutes(),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
-    ...fsckRoutes({ images, containers, emit, paths: services.settings.paths }),
+    ...fsckRoutes({ images, containers, emit, registries, records, paths: services.settings.paths }),
   ];
   return [...routes, ...notBuilt(routes)];
 }
