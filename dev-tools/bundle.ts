@@ -39,6 +39,7 @@ export async function bundle(target: string): Promise<void> {
       gantryd: `${root}src/apps/daemon/main.ts`,
       // Worker threads start from a file of their own.
       'view-worker': `${root}src/services/archive/view-worker.ts`,
+      'layer-worker': `${root}src/services/snapshots/layer-worker.ts`,
     },
     outdir: resolve(target, 'dist'),
     outExtension: { '.js': '.mjs' },

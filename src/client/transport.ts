@@ -24,6 +24,7 @@ const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
   403: 'forbidden',
   404: 'notFound',
   409: 'conflict',
+  429: 'tooManyRequests',
   501: 'notImplemented',
   503: 'unavailable',
 };

@@ -5,13 +5,17 @@
 import type { Archives } from '#services/archive/contract.ts';
 import type { ContainerStore } from '#services/containers/store.ts';
 import type { Events } from '#services/events/events.ts';
+import type { RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { LogDrivers } from '#services/logs/contract.ts';
 import type { Networks } from '#services/networks/contract.ts';
 import type { Snapshotter } from '#services/snapshots/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
 import type { Volumes } from '#services/volumes/contract.ts';
+import type { RegistryClient } from '#system/registry-http/contract.ts';
 import type { ShimLauncher } from '#system/runtime/contract.ts';
+import type { Digest } from '#types/digest.ts';
+import type { SharedWork } from './images/shared-work.ts';
 import type { Settings } from './settings.ts';
 
 /** Makes the streams of one process. */
@@ -31,6 +35,10 @@ export interface Services {
   readonly images: ImageStore;
   readonly logs: LogDrivers;
   readonly networks: Networks;
+  /** Images being pulled. */
+  readonly pulls: SharedWork<Digest>;
+  readonly registries: RegistryClient;
+  readonly registryRecords: RegistryRecords;
   readonly settings: Settings;
   readonly shims: ShimLauncher;
   readonly snapshots: Snapshotter;

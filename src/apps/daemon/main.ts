@@ -63,7 +63,7 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
   );
   using _memory = watchOutOfMemory(daemon.services);
   await recover(daemon.services);
-  await daemon.services.images.collect();
+  await daemon.services.images.collection.collect();
   const server = new ApiServer({
     routes: apiRoutes(daemon.services, daemon.info),
     engineVersion: ENGINE_VERSION,

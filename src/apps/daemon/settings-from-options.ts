@@ -12,7 +12,10 @@ const DEFAULT_BRIDGE = 'gantry0';
 
 /** Settings that may change on reload. Throws `invalid` for a seccomp profile that cannot be read. */
 export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2): ReloadableSettings {
-  const runtimes: Record<string, RuntimeSettings> = { runc: { path: undefined, args: [], shim: RUNC_SHIM } };
+  const runtimes: Record<string, RuntimeSettings> = {
+    [RUNC_SHIM]: { path: undefined, args: [], shim: RUNC_SHIM },
+    runc: { path: undefined, args: [], shim: RUNC_SHIM },
+  };
   for (const [name, runtime] of Object.entries(options.runtimes))
     runtimes[name] = runtimeSettings(options, name, runtime);
   if (!(options.defaultRuntime in runtimes)) {
@@ -26,6 +29,14 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
     runtimes,
     insecureRegistries: options.insecureRegistries,
     registryMirrors: options.registryMirrors,
+    registry: {
+      mirrors: options.registryMirrors,
+      insecure: options.insecureRegistries,
+      hosts: options.registryHosts,
+      certificatesDirectory: options.registryCertificates,
+      proxies: options.proxies,
+    },
+    maxConcurrentUploads: options.maxConcurrentUploads,
     defaults: {
       ulimits: Object.values(options.defaultUlimits),
       shmSizeBytes: options.defaultShmSizeBytes,

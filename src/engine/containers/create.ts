@@ -14,6 +14,7 @@ import { parseContainerName, randomName } from './create/names.ts';
 import { type CreateContext, checkRequest, normaliseRequest } from './create/normalise.ts';
 import { publishContainerEvent } from './events.ts';
 import { makeMounts } from './mount-points.ts';
+import { makeWorkingDirectory } from './working-directory.ts';
 
 export interface CreateOptions {
   /** Empty: a generated one. */
@@ -52,6 +53,9 @@ export async function createContainer(
   const mounts = await makeMounts(services, { id, ...normalised });
   undo.defer(() => mounts[Symbol.asyncDispose]());
 
+  const { WorkingDir: directory } = normalised.config;
+  if (directory) await makeWorkingDirectory(services, id, directory);
+
   const record: ContainerRecord = {
     id,
     name,
@@ -64,6 +68,7 @@ export async function createContainer(
     hostConfig: normalised.hostConfig,
     args: normalised.args,
     mounts: mounts.points,
+    ...(mounts.images.length > 0 ? { imageMounts: mounts.images } : {}),
     networks: checked.endpoints,
     state: NEVER_STARTED,
     restartCount: 0,

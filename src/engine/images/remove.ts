@@ -203,7 +203,8 @@ export async function pruneImages(
       }
     }
   }
-  let reclaimed = 0;
+  // Blobs that no image came to need: of transfers that were broken off, for example.
+  let reclaimed = await images.collection.collect();
   for (const item of deleted) reclaimed += before.get(item.Deleted ?? '') ?? 0;
   context.emit('image', 'prune', '', { reclaimed: String(reclaimed) });
   return { ImagesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed };

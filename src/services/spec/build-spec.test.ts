@@ -144,7 +144,7 @@ test('tmpfs options: later wins, unknown is refused', () => {
     'exec',
     'size=2m',
   ]);
-  assert.throws(() => mergeTmpfsOptions(['bogus']), { message: 'invalid tmpfs option ["bogus"]' });
+  assert.throws(() => mergeTmpfsOptions(['bogus']), { message: 'invalid tmpfs option "bogus"' });
 });
 
 test('init is put in front only in a private PID namespace, and its absence is an error', () => {
@@ -246,7 +246,9 @@ test('users by name, number and group', () => {
   assert.throws(() => resolveUser('bob:none', [], read), {
     message: 'unable to find group none: no matching entries in group file',
   });
-  assert.throws(() => resolveUser('root', ['none'], read), { message: 'unable to find group none' });
+  assert.throws(() => resolveUser('root', ['none'], read), {
+    message: 'unable to find group none: no matching entries in group file',
+  });
 });
 
 test('an environment entry without a value removes a default', () => {

@@ -65,7 +65,10 @@ export function shimBinary(shim: string, path: string = process.env['PATH'] ?? '
     const candidate = join(directory, name);
     if (isAbsolute(candidate) && isExecutable(candidate)) return candidate;
   }
-  throw new GantryError('system', `runtime "${shim}" binary not installed "${name}": file does not exist`);
+  throw new GantryError(
+    'system',
+    `failed to resolve runtime path: runtime "${shim}" binary not installed "${name}": file does not exist`,
+  );
 }
 
 function isExecutable(path: string): boolean {

@@ -241,6 +241,8 @@ export const FILE_ONLY_KEYS: Readonly<Record<string, boolean>> = {
   'swarm-raft-heartbeat-tick': true,
   'swarm-raft-election-tick': true,
   'min-api-version': true,
+  'registry-hosts': false,
+  'registry-certs-dir': false,
 };
 
 const BY_NAME: ReadonlyMap<string, FlagSpec> = new Map(FLAGS.map((spec) => [spec.name, spec]));

@@ -1,4 +1,4 @@
-/** Image operations of the Engine API, except build; registry operations answer 501 by name. */
+/** Image operations of the Engine API, except build and what speaks to registries (registry.ts). */
 import { bootstrapImage } from '#engine/images/bootstrap.ts';
 import { type CommitOptions, type CommittedContainer, commitContainer } from '#engine/images/commit.ts';
 import { importImage } from '#engine/images/import.ts';
@@ -22,6 +22,8 @@ export interface ImageRouteDependencies {
   readonly tar: TarCodec;
   readonly emit: EmitEvent;
   readonly uses: () => readonly ImageUse[];
+  /** `fromImage` of create. */
+  readonly pull: Handler;
 }
 
 /** The container side of commit. */
@@ -45,7 +47,8 @@ function jsonPlatform(context: RouteContext): Platform | undefined {
   return decodePlatform(text);
 }
 
-function decodePlatform(text: string): Platform {
+/** A platform as the JSON object clients send. */
+export function decodePlatform(text: string): Platform {
   let value: { os?: unknown; architecture?: unknown; variant?: unknown };
   try {
     value = JSON.parse(text) as typeof value;
@@ -91,12 +94,6 @@ export async function streaming(context: RouteContext, work: (write: WriteProgre
 
 const body = (context: RouteContext): AsyncIterable<Buffer> => bodyBytes(context.request);
 
-const notBuilt =
-  (name: string): Handler =>
-  () => {
-    throw new GantryError('notImplemented', `${name} is not implemented yet`);
-  };
-
 /** Routes of the Image tag that need no container engine. */
 export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   const { images, tar, emit, uses } = dependencies;
@@ -125,7 +122,7 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   const create: Handler = async (context) => {
     const { query } = context;
     const source = query.text('fromSrc');
-    if (source === '') throw new GantryError('notImplemented', 'ImagePull is not implemented yet');
+    if (query.text('fromImage') !== '') return dependencies.pull(context);
     const reference = makeOptionalReference(query.text('repo'), query.text('tag'));
     const platform = query.text('platform') === '' ? undefined : parsePlatform(query.text('platform'));
     const options = {
@@ -182,7 +179,6 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   return [
     { method: 'GET', path: '/images/json', handler: list },
     { method: 'POST', path: '/images/create', handler: create },
-    { method: 'GET', path: '/images/search', handler: notBuilt('ImageSearch') },
     { method: 'GET', path: '/images/get', handler: (context) => save(context, context.query.all('names')) },
     { method: 'POST', path: '/images/load', handler: load },
     {
@@ -210,7 +206,6 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
         ),
     },
     { method: 'GET', path: '/images/{name:.*}/json', handler: inspect },
-    { method: 'POST', path: '/images/{name:.*}/push', handler: notBuilt('ImagePush') },
     {
       method: 'POST',
       path: '/images/{name:.*}/tag',
