@@ -20,6 +20,7 @@ export type LayerTask =
       readonly fileFd: number;
       readonly memory: SharedArrayBuffer;
       readonly directory: string;
+      readonly hashFile: boolean;
     }
   | { readonly task: 'sync'; readonly directory: string };
 
