@@ -57,8 +57,8 @@ const TIME = /\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?/g;
 function normalise(text: string, letter: string): string {
   return (
     text
-      .replaceAll(`-${letter}`, '-{}')
-      .replaceAll(`${letter.toUpperCase()}`, '{}')
+      .replaceAll(letter, '{}')
+      .replaceAll(letter.toUpperCase(), '{}')
       .replace(/\bgantry\b/g, 'docker')
       // A slip in docker 28's texts.
       .replace(/^SRun /gm, 'Run ')

@@ -7,7 +7,12 @@ import type { RemoteManifest, RemoteRepository } from '#system/registry-http/con
 import type { Digest } from '#types/digest.ts';
 import { canonicalName, canonicalString, parseReference, type Reference, withDefaultTag } from '#types/reference.ts';
 import { ExitError } from '../args/usage-error.ts';
-import { type ImageManifest, ManifestStore, manifestDocument, type ManifestPlatform } from '../config/manifest-store.ts';
+import {
+  type ImageManifest,
+  type ManifestPlatform,
+  ManifestStore,
+  manifestDocument,
+} from '../config/manifest-store.ts';
 import { isAbsent, withRegistry } from '../connection/registry.ts';
 import type { Session } from '../session.ts';
 
