@@ -144,7 +144,6 @@ describe('names on user-defined networks', () => {
   test('other names are forwarded to the servers given with --dns, from inside the container', async () => {
     const net = await network('forward');
     // A server on the network's gateway, which only the container's own route reaches.
-    const gateway = await daemon.ok('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Gateway}}', net);
     const socket = createSocket('udp4');
     const clients: string[] = [];
     socket.on('message', (query, from) => {
@@ -154,6 +153,7 @@ describe('names on user-defined networks', () => {
       socket.send(dnsResponse(query, { answers: isAddress ? answers : [] }), from.port, from.address);
     });
     const first = await start('forward-first', '--network', net);
+    const gateway = await daemon.inspect(first, `{{(index .NetworkSettings.Networks "${net}").Gateway}}`);
     socket.bind(53, gateway);
     await once(socket, 'listening');
     try {
