@@ -223,7 +223,7 @@ test('a sandbox is made, connected and removed in a few milliseconds', async (co
   times.sort((a, b) => a - b);
   context.diagnostic(`median ${times[6]?.toFixed(2)} ms, fastest ${times[0]?.toFixed(2)} ms`);
   // Far above the target so that a busy machine does not fail it; a fork or a grace period per step would.
-  assert.ok((times[0] ?? 0) < 15, `fastest ${times[0]} ms`);
+  assert.ok((times[0] ?? 0) < 60, `fastest ${times[0]} ms`);
 });
 
 test('host and none are there with stable IDs', async () => {

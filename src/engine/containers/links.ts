@@ -34,7 +34,9 @@ export function resolveLinks(containers: Pick<ContainerStore, 'find'>, record: C
       );
     }
     const endpoints = container.record.sandbox?.endpoints ?? [];
-    const ip = endpoints.find(({ networkName }) => networkName === 'bridge')?.ipAddress ?? '';
+    const ip = endpoints.find(({ networkName }) => networkName === 'bridge')?.ipAddress;
+    if (ip === undefined)
+      throw new GantryError('system', `container ${container.id} not attached to default bridge network`);
     const names = [alias, container.record.config.Hostname ?? '', container.record.name];
     return {
       container,

@@ -40,3 +40,8 @@ export function localMac(text: string): string {
   const hash = createHash('sha256').update(`mac ${text}`).digest('hex');
   return `02:42:${hash.slice(0, 8).replace(/(..)(?=.)/g, '$1:')}`;
 }
+
+/** Interface group of an instance; 0 is the group of everything else. */
+export function linkGroup(instance: string): number {
+  return (createHash('sha256').update(`group ${instance}`).digest().readUInt32LE(0) & 0x7fff_ffff) | 1;
+}

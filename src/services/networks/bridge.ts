@@ -21,7 +21,7 @@ import {
   ensureDefaultBridge,
   removeBridge,
 } from './bridge-device.ts';
-import { checkIpv6Subnet, linkRules, localMac, portRules } from './bridge-endpoint.ts';
+import { checkIpv6Subnet, linkGroup, linkRules, localMac, portRules } from './bridge-endpoint.ts';
 import { type BridgeSettings, parseBridgeSettings } from './bridge-settings.ts';
 import type { Endpoint, NetworkDetails, NetworkSpec } from './contract.ts';
 import type {
@@ -78,11 +78,14 @@ export class BridgeDriver implements NetworkDriver {
   readonly #default: { readonly id: Id; readonly plan: BridgePlan } | undefined;
   readonly #ports: HostPorts;
   readonly #table: FirewallTable;
+  /** Marks our veths: one whose bridge is gone is told from those of others by it. */
+  readonly #group: number;
   readonly #lingering = new Map<string, NodeJS.Timeout>();
 
   constructor(options: BridgeDriverOptions) {
     this.#options = options;
     const { bridge, rules, instance, warn } = options;
+    this.#group = linkGroup(instance);
     this.#table = new FirewallTable({ instance, rules, warn, content: () => this.#content() });
     this.#ports = new HostPorts({
       defaultAddress: bridge.defaultAddress ?? '',
@@ -354,7 +357,9 @@ export class BridgeDriver implements NetworkDriver {
     const namespaceFd = openSync(sandbox.path, 'r');
     try {
       const peer = { name: endpoint.interfaceName, address: endpoint.macAddress, namespaceFd };
-      this.#netlink.request(addVeth({ name: hostInterface, master: device.index, mtu: device.mtu, peer }));
+      this.#netlink.request(
+        addVeth({ name: hostInterface, master: device.index, mtu: device.mtu, group: this.#group, peer }),
+      );
     } finally {
       closeSync(namespaceFd);
     }
@@ -395,7 +400,8 @@ export class BridgeDriver implements NetworkDriver {
     const keep = new Set(records.map((record) => record.hostInterface));
     const bridges = new Set([...this.#networks.values()].map(({ device }) => device.index));
     for (const link of this.#netlink.links()) {
-      const leftover = link.kind === 'veth' && bridges.has(link.master) && !keep.has(link.name);
+      const isOurs = bridges.has(link.master) || link.group === this.#group;
+      const leftover = link.kind === 'veth' && isOurs && !keep.has(link.name);
       if (leftover && VETH_NAME.test(link.name)) this.#deleteLink(link.name);
     }
     for (const { endpoint } of records) {
@@ -443,13 +449,14 @@ export class BridgeDriver implements NetworkDriver {
     ];
   }
 
-  describe(network: NetworkRecord): Partial<Pick<NetworkDetails, 'subnets' | 'options'>> {
+  describe(network: NetworkRecord): Partial<Pick<NetworkDetails, 'subnets' | 'options' | 'givenSubnets'>> {
     if (network.id !== this.#default?.id) return {};
     const { plan } = this.#default;
     const { name, mtu } = this.#built(network.id).device;
     const { icc = true, ipMasquerade = true, defaultAddress } = this.#options.bridge;
     return {
       subnets: [{ subnet: formatPrefix(plan.subnet), gateway: formatIp(plan.gateway) }],
+      givenSubnets: [formatPrefix(plan.subnet)],
       options: {
         'com.docker.network.bridge.default_bridge': 'true',
         'com.docker.network.bridge.enable_icc': String(icc),

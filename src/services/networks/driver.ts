@@ -119,7 +119,7 @@ export interface NetworkDriver extends AsyncDisposable {
   /** Address of the host as containers see it; undefined when there is none. */
   hostAddress(): string | undefined;
   /** Subnets and options as `network inspect` shows them where they differ from the record's. */
-  describe?(network: NetworkRecord): Partial<Pick<NetworkDetails, 'subnets' | 'options'>>;
+  describe?(network: NetworkRecord): Partial<Pick<NetworkDetails, 'subnets' | 'options' | 'givenSubnets'>>;
   /** Address ranges of a network whose addresses are not in its record (the default bridge). */
   pools?(network: NetworkRecord): readonly AllocatedPool[] | undefined;
 }

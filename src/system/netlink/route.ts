@@ -37,6 +37,7 @@ export const IFLA_ADDRESS = 1;
 export const IFLA_IFNAME = 3;
 export const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
+const IFLA_GROUP = 27;
 const IFLA_PROTINFO = 12;
 export const IFLA_LINKINFO = 18;
 const IFLA_STATS64 = 23;
@@ -93,6 +94,7 @@ export interface Link {
   readonly address: string;
   /** Index of the bridge it belongs to; 0 for none. */
   readonly master: number;
+  readonly group: number;
   /** `veth`, `bridge` …; empty for physical ones. */
   readonly kind: string;
   readonly statistics: LinkStatistics | undefined;
@@ -183,12 +185,14 @@ export interface VethOptions {
   readonly name: string;
   readonly master: number;
   readonly mtu: number;
+  /** Marks devices as belonging together; 0 is everybody's. */
+  readonly group?: number;
   readonly peer: { readonly name: string; readonly address: string; readonly namespaceFd: number };
 }
 
 /** Adds a veth pair in one message: our end up and in its bridge, the peer inside another namespace (a veth cannot be made up before both ends exist). */
 export function addVeth(options: VethOptions): Request {
-  const { name, master, mtu, peer } = options;
+  const { name, master, mtu, peer, group = 0 } = options;
   const peerAttributes: Attribute[] = [
     [IFLA_IFNAME, text(peer.name)],
     [IFLA_ADDRESS, macBytes(peer.address)],
@@ -204,6 +208,7 @@ export function addVeth(options: VethOptions): Request {
       [IFLA_IFNAME, text(name)],
       [IFLA_MTU, u32(mtu)],
       [IFLA_MASTER, u32(master)],
+      [IFLA_GROUP, u32(group)],
       [
         IFLA_LINKINFO,
         [
@@ -461,6 +466,7 @@ export function parseLink(message: Message): Link {
     mtu: readU32(attributes.get(IFLA_MTU)) ?? 0,
     address: macText(attributes.get(IFLA_ADDRESS)),
     master: readU32(attributes.get(IFLA_MASTER)) ?? 0,
+    group: readU32(attributes.get(IFLA_GROUP)) ?? 0,
     kind: info === undefined ? '' : readText(decodeAttributes(info).get(IFLA_INFO_KIND)),
     statistics: readStatistics(attributes.get(IFLA_STATS64)),
   };

@@ -8,7 +8,8 @@ import { GantryError } from '#types/errors.ts';
 import type { NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest } from '#wire/engine.ts';
 import type { Route, RouteContext } from '../http/route.ts';
 
-const ID = '/networks/{id}';
+// Compat: names may contain slashes.
+const ID = '/networks/{id:.*}';
 const GO_BOOLEANS = /^(?:1|t|T|TRUE|true|True|0|f|F|FALSE|false|False)$/;
 
 /** The routes. */
