@@ -191,6 +191,25 @@ describe('reachability', () => {
   });
 });
 
+test('published ports can be made to pass the input rules of the host', async () => {
+  using directory = temporaryDirectory();
+  const chain = 'add table inet denies; add chain inet denies input { type filter hook input priority 0; }';
+  const isDenied = async (respectHostFirewall: boolean, port: number): Promise<boolean> => {
+    await using instance = await openInstance(directory.path, { name: 'gmz-br', respectHostFirewall });
+    const server = await joined(instance.networks, { publish: [publish(80, port)] });
+    const client = await joined(instance.networks);
+    await using _running = await serve(server.sandbox, 80);
+    assert.match(await talk(client.sandbox, CARD.ipv4, port), /^hello/);
+    execFileSync('nft', [`${chain}; add rule inet denies input tcp dport ${port} drop`]);
+    const answer = await talk(client.sandbox, CARD.ipv4, port);
+    execFileSync('nft', ['delete', 'table', 'inet', 'denies']);
+    for (const { id } of [server, client]) await instance.networks.removeSandbox(id);
+    return answer === 'timeout';
+  };
+  assert.equal(await isDenied(false, 18805), false);
+  assert.equal(await isDenied(true, 18806), true);
+});
+
 test('200 networks are made, used, and found again by the next daemon; removed ones leave nothing', async (context) => {
   using directory = temporaryDirectory();
   const count = 200;

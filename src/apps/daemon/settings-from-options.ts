@@ -102,5 +102,6 @@ export function bridgeOptions(options: DaemonOptions): BridgeOptions {
     firewall: bridge.iptables,
     ...(bridge.hostAddress === '' ? {} : { defaultAddress: bridge.hostAddress }),
     userlandProxy: bridge.userlandProxy,
+    respectHostFirewall: bridge.respectHostFirewall,
   };
 }

@@ -39,6 +39,8 @@ export interface BridgeOptions {
   /** --ip. */
   readonly defaultAddress?: string;
   readonly userlandProxy?: boolean;
+  /** Published ports go through the held sockets, so that the host's own input rules decide about them. */
+  readonly respectHostFirewall?: boolean;
   /** Where its subnet comes from when nothing names one. */
   readonly pools?: Pools;
 }

@@ -89,7 +89,7 @@ export class BridgeDriver implements NetworkDriver {
     this.#table = new FirewallTable({ instance, rules, warn, content: () => this.#content() });
     this.#ports = new HostPorts({
       defaultAddress: bridge.defaultAddress ?? '',
-      translated: rules !== undefined,
+      translated: rules !== undefined && bridge.respectHostFirewall !== true,
       proxy: bridge.userlandProxy ?? true,
     });
     this.#netlink = NetlinkSocket.open();
@@ -316,7 +316,7 @@ export class BridgeDriver implements NetworkDriver {
       });
       const ports = [...held, ...opened];
       try {
-        this.#table.run(addElements(this.#table.name, { ports: portRules(endpoint, ports), links: [] }));
+        this.#table.run(addElements(this.#table.name, { ports: this.#portRules(endpoint, ports), links: [] }));
         this.#setHairpin(record);
       } catch (error) {
         await this.#ports.release(held);
@@ -331,6 +331,12 @@ export class BridgeDriver implements NetworkDriver {
     }
   }
 
+  /** Ports that are forwarded by their sockets alone need no rule; opened ones of routed networks do. */
+  #portRules(endpoint: Endpoint, ports: Endpoint['ports']): PortRule[] {
+    const isForwarded = this.#options.bridge.respectHostFirewall === true;
+    return portRules(endpoint, isForwarded ? ports.filter(({ hostPort }) => hostPort === 0) : ports);
+  }
+
   /** With bridge netfilter, translation back to the sender happens on the bridge itself. */
   #setHairpin(record: EndpointRecord): void {
     const outside = this.#netlink.link(record.hostInterface);
@@ -338,7 +344,7 @@ export class BridgeDriver implements NetworkDriver {
   }
 
   async unpublish(_network: NetworkRecord, { endpoint }: EndpointRecord): Promise<void> {
-    this.#deleteElements({ ports: portRules(endpoint, endpoint.ports), links: [] }, endpoint.endpointId);
+    this.#deleteElements({ ports: this.#portRules(endpoint, endpoint.ports), links: [] }, endpoint.endpointId);
     await this.#ports.release(endpoint.ports);
   }
 
@@ -375,7 +381,7 @@ export class BridgeDriver implements NetworkDriver {
 
   async leave(record: EndpointRecord, sandbox: OpenSandbox | undefined): Promise<void> {
     const { endpoint, hostInterface } = record;
-    const elements = { ports: portRules(endpoint, endpoint.ports), links: record.links };
+    const elements = { ports: this.#portRules(endpoint, endpoint.ports), links: record.links };
     this.#deleteElements(elements, endpoint.endpointId);
     await this.#ports.release(endpoint.ports);
     if (sandbox === undefined) return;
@@ -417,7 +423,7 @@ export class BridgeDriver implements NetworkDriver {
     const records = [...this.#networks.keys()].flatMap((id) => this.#options.store.endpointsIn(id));
     return {
       bridges: [...this.#networks.values()].map(({ rules }) => rules),
-      ports: records.flatMap(({ endpoint }) => portRules(endpoint, endpoint.ports)),
+      ports: records.flatMap(({ endpoint }) => this.#portRules(endpoint, endpoint.ports)),
       links: records.flatMap((record) => [...record.links]),
     };
   }

@@ -48,6 +48,8 @@ export interface BridgeOptions {
   /** Default host address of published ports. */
   readonly hostAddress: string;
   readonly userlandProxy: boolean;
+  /** Our own: published ports are not translated, so that the host's input rules decide about them. */
+  readonly respectHostFirewall: boolean;
   readonly userlandProxyPath: string;
 }
 
@@ -252,6 +254,7 @@ function bridgeOf(raw: RawOptions): BridgeOptions {
     ip6tables: raw.flag('ip6tables'),
     hostAddress: raw.text('ip'),
     userlandProxy: raw.flag('userland-proxy'),
+    respectHostFirewall: raw.flag('respect-host-firewall'),
     userlandProxyPath: raw.text('userland-proxy-path'),
   };
 }

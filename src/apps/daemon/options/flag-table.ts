@@ -219,6 +219,7 @@ export const FLAGS: readonly FlagSpec[] = [
   flag('userns-remap', 'string', 'User/Group setting for user namespaces', { support: 'refused' }),
   flag('validate', 'bool', 'Validate daemon configuration and exit', { key: null }),
   flag('version', 'bool', 'Print version information and quit', { short: 'v', key: null }),
+  flag('respect-host-firewall', 'bool', 'Let published ports pass the input rules of the host firewall'),
   flag('restart', 'bool', 'Deprecated: use a restart policy on docker run', {
     short: 'r',
     key: null,
