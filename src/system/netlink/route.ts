@@ -254,6 +254,20 @@ export function setLink(
   };
 }
 
+/** Moves a link into another namespace under a new name. */
+export function moveLink(index: number, to: { readonly name: string; readonly namespaceFd: number }): Request {
+  return {
+    what: `move link ${index}`,
+    type: RTM_NEWLINK,
+    flags: 0,
+    body: linkBody(index),
+    attributes: [
+      [IFLA_NET_NS_FD, u32(to.namespaceFd)],
+      [IFLA_IFNAME, text(to.name)],
+    ],
+  };
+}
+
 /** Lets a bridge send a frame back out of the port it came from: needed to reach oneself by a published port. */
 export function setHairpin(portIndex: number): Request {
   const body = linkBody(portIndex);
