@@ -46,6 +46,8 @@ export async function bundle(target: string): Promise<void> {
     chunkNames: 'chunks/[name]-[hash]',
     splitting: true,
     format: 'esm',
+    // CommonJS packages inside want a require, which modules have not.
+    banner: { js: 'import{createRequire as __require0}from"node:module";const require=__require0(import.meta.url);' },
   });
 }
 

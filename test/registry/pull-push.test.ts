@@ -1,12 +1,14 @@
 /** docker against our daemon against Debian's docker-registry, with skopeo as a witness: what comes out is what went in. */
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { type Result, run } from '../harness/processes.ts';
 import { startRegistry, type TestRegistry } from '../harness/registry.ts';
 import { startTokenServer, TOKEN_USER } from '../harness/token-server.ts';
+
+const foreign = process.env['GANTRY_TEST_HOST'] === undefined ? false : 'needs our own daemon';
 
 /** Puts a small image of our own making into a daemon; returns its name. */
 async function makeImage(daemon: TestDaemon, name: string, layers: number): Promise<string> {
@@ -257,6 +259,25 @@ describe('pull and push', () => {
   });
 });
 
+test('a corrupt blob is fetched again from the registry it came from', { skip: foreign }, async () => {
+  await using registry = await startRegistry();
+  await using daemon = await startDaemon({ bridge: false });
+  const name = `${registry.host}/lost/box:v`;
+  await daemon.ok('tag', 'busybox', name);
+  await daemon.ok('push', name);
+  await daemon.ok('rmi', name, 'busybox');
+  await daemon.ok('pull', name);
+  const { layers } = JSON.parse(await rawOf(name)) as { layers: { digest: string }[] };
+  const file = join(daemon.dataRoot, 'blobs/sha256', layers[0]?.digest.slice('sha256:'.length) ?? '');
+  const bytes = readFileSync(file);
+  const broken = Buffer.from(bytes);
+  broken.writeUInt8(broken.readUInt8(1000) ^ 1, 1000);
+  writeFileSync(file, broken);
+  const repair = await daemon.api('POST', '/gantry/system/fsck?repair=1');
+  assert.match(repair.text, /"outcome":"repaired"/);
+  assert.ok(readFileSync(file).equals(bytes), repair.text);
+});
+
 const login = (daemon: TestDaemon, host: string, user: { username: string; password: string }): Promise<Result> =>
   daemon.docker(['login', '-u', user.username, '--password-stdin', host], { input: user.password });
 
@@ -303,7 +324,7 @@ test('bearer tokens: anonymous pull, push with a login, identity tokens', async 
 });
 
 test('TLS with the certificates of a directory, insecure registries, and a mirror of docker.io', {
-  skip: process.env['GANTRY_TEST_HOST'] === undefined ? false : 'needs our own daemon',
+  skip: foreign,
 }, async () => {
   await using registry = await startRegistry({ clientCertificates: true });
   await using plain = await startRegistry();

@@ -126,7 +126,8 @@ export class Transport {
     const key = `${url.protocol}${proxy ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const { Agent, ProxyAgent } = await import('undici');
+    // The default export: it is the one a bundle of this CommonJS module has.
+    const { Agent, ProxyAgent } = (await import('undici')).default;
     const tls = url.protocol === 'https:' ? this.#tls() : {};
     const shared = {
       connections: CONNECTIONS_LIMIT,
