@@ -2,7 +2,6 @@
 import { buildContainers } from '#engine/build/run-container.ts';
 import { withCommittedContainer } from '#engine/containers/commit.ts';
 import { imageUses } from '#engine/containers/image-uses.ts';
-import { contentFetcher } from '#engine/images/fetch-content.ts';
 import type { Services } from '#engine/services.ts';
 import type { InfoSources } from '#engine/system/info.ts';
 import { tarCodec } from '#services/images/tar-codec.ts';
@@ -49,7 +48,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...volumeRoutes(services),
     ...pluginRoutes(),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
-    ...fsckRoutes({ images, containers, emit, paths: settings.paths, fetcher: contentFetcher(registries) }),
+    ...fsckRoutes({ images, containers, emit, registries, records, paths: services.settings.paths }),
   ];
   return [...routes, ...notBuilt(routes)];
 }

@@ -260,7 +260,7 @@ class Pull {
     const { digest, sizeBytes } = layer;
     // Whoever else waits for the layer keeps this going after the client has left.
     const open: LayerSource['open'] = (offset, signal) =>
-      this.#repository.openBlob({ digest, sizeBytes }, offset, signal);
+      this.#repository.openBlob({ digest, sizeBytes }, { offset }, signal);
     return { digest, sizeBytes, diffId, open };
   }
 

@@ -70,7 +70,7 @@ export interface RemoteRepository {
    */
   openBlob(
     blob: { digest: Digest; sizeBytes: number },
-    offset: number,
+    options: { readonly offset: number },
     signal: AbortSignal,
   ): Promise<AsyncIterable<Buffer>>;
   /** Size of a blob; undefined when the repository has no such blob. */

@@ -126,7 +126,7 @@ export class Transport {
     const key = `${url.protocol}${proxy ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    // The default export: it is the one a bundle of this CommonJS module has.
+    // A bundle gives a CommonJS package as the default export only.
     const { Agent, ProxyAgent } = (await import('undici')).default;
     const tls = url.protocol === 'https:' ? this.#tls() : {};
     const shared = {

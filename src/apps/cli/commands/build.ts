@@ -8,6 +8,7 @@ import {
   contextFromUrl,
 } from '../archive/build-context.ts';
 import { keyValues, resourceLimits } from '../args/container-options.ts';
+import { refuseContentTrust } from '../args/content-trust.ts';
 import { parseUlimit } from '../args/structured-values.ts';
 import { ExitError, flagError } from '../args/usage-error.ts';
 import { allCredentials, type Credentials } from '../config/credentials.ts';
@@ -15,7 +16,6 @@ import { jsonLines } from '../connection/api.ts';
 import type { Session } from '../session.ts';
 import { renderProgress } from '../terminal/progress.ts';
 import { humanSize } from '../text/go-text.ts';
-import { refuseContentTrust } from './transfer.ts';
 
 const fs = process.getBuiltinModule('node:fs');
 
@@ -107,7 +107,8 @@ function buildQuery(
     dockerfile,
     q: flags.bool('quiet') || undefined,
     nocache: flags.bool('no-cache') || undefined,
-    rm: flags.bool('rm', true),
+    // Compat: intermediate containers go unless told otherwise.
+    rm: flags.bool('rm', true) ? undefined : false,
     forcerm: flags.bool('force-rm') || undefined,
     pull: flags.bool('pull') || undefined,
     squash: flags.bool('squash') || undefined,
@@ -125,7 +126,7 @@ function buildQuery(
     buildargs: JSON.stringify(buildArguments(flags.list('build-arg'))),
     labels: JSON.stringify(keyValues(flags.list('label'))),
     cachefrom: JSON.stringify(flags.list('cache-from')),
-    securityopt: flags.list('security-opt').length === 0 ? undefined : JSON.stringify(flags.list('security-opt')),
+    securityopt: flags.list('security-opt'),
     networkmode: flags.text('network') || undefined,
     extrahosts: flags.list('add-host').join(',') || undefined,
     target: flags.text('target') || undefined,
@@ -139,7 +140,7 @@ export async function buildImage(session: Session): Promise<number> {
   const { flags } = session;
   const { Readable, Writable } = process.getBuiltinModule('node:stream');
   checkTags(session);
-  refuseContentTrust(session);
+  refuseContentTrust(flags);
   const idFile = flags.text('iidfile');
   if (idFile !== '') fs.rmSync(idFile, { force: true });
   const context = await prepareContext(session);
