@@ -85,6 +85,8 @@ export interface RepositoryAccess {
   readonly domain: string;
   readonly path: string;
   readonly credentials: RegistryCredentials;
+  /** Sent with every request to the registry: docker passes `X-Meta-…` of its clients on. */
+  readonly metaHeaders?: Readonly<Record<string, string>>;
 }
 
 export interface SearchResult {
