@@ -12,6 +12,7 @@ import { type LayerSource, type LayerStep, takeInLayers } from '#engine/images/i
 import { applyBlob } from '#engine/images/layer.ts';
 import { loadImages } from '#engine/images/load.ts';
 import { saveImages } from '#engine/images/save.ts';
+import { squashImage } from '#engine/images/squash.ts';
 import { Content } from '#services/content/content.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { makeEntry, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
@@ -521,3 +522,54 @@ test('an OCI layout of compressed layers is loaded and saved with the same manif
   await load(other, once(saved));
   assert.deepEqual(await save(other), saved);
 });
+
+for (const [driver, create] of drivers) {
+  test(`${driver}: squashing makes one layer of those above a base, with the same files`, async (context) => {
+    const here = await place(create, context);
+    const tars = [
+      await layerTar([
+        { path: 'kept', text: 'kept' },
+        { path: 'gone', text: 'gone' },
+        { path: 'dir', type: 'directory' },
+        { path: 'dir/old', text: 'old' },
+      ]),
+      await layerTar([{ path: 'passing', text: noise(1, 9_000) }, { path: '.wh.gone' }]),
+      await layerTar([
+        { path: '.wh.passing' },
+        { path: 'dir', type: 'directory' },
+        { path: 'dir/.wh..wh..opq' },
+        { path: 'dir/new', text: 'new', mode: 0o4755 },
+        { path: 'dir/hard', type: 'link', linkPath: 'dir/new' },
+      ]),
+    ];
+    const layers = tars.map((tar) => serve(tar, gzipSync(tar)).source);
+    await here.take(layers);
+    const diffIds = layers.map(({ diffId }) => diffId);
+    const make = (count: number): ReturnType<ImageStore['create']> => {
+      const history = diffIds.slice(0, count).map((_, at) => ({ created_by: `step ${at}` }));
+      const rootfs = { type: 'layers', diff_ids: diffIds.slice(0, count) };
+      return here.images.create(Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs, history })));
+    };
+    const [base, image] = [await make(1), await make(3)];
+    for (const under of [base, undefined]) {
+      const squashed = await squashImage({ images: here.images, tar: tarCodec }, { image, base: under });
+      const { rootfs, history = [] } = squashed.config;
+      assert.equal(rootfs.diff_ids.length, under === undefined ? 1 : 2);
+      assert.deepEqual(
+        history.map(({ empty_layer }) => empty_layer === true),
+        under === undefined ? [true, true, true, false] : [false, true, true, false],
+      );
+      const seen = await here.look(squashed.topLayer as Digest, (root) => [
+        fs.readFileSync(join(root, 'kept'), 'utf8'),
+        fs.existsSync(join(root, 'gone')) || fs.existsSync(join(root, 'passing')),
+        fs.readdirSync(join(root, 'dir')).join(),
+        fs.statSync(join(root, 'dir/new')).mode & 0o7777,
+        fs.statSync(join(root, 'dir/hard')).ino === fs.statSync(join(root, 'dir/new')).ino,
+      ]);
+      assert.deepEqual(seen, ['kept', false, 'hard,new', 0o4755, true]);
+      const own = here.images.layerBlob(rootfs.diff_ids.at(-1) as Digest);
+      assert.ok((own?.tarSizeBytes ?? 0) < 9_000, 'what came and went is in no layer');
+    }
+    assert.ok(here.images.get(image.id) !== undefined);
+  });
+}
