@@ -59,8 +59,8 @@ interface TransportOptions {
   readonly timeouts: Timeouts;
 }
 
-/** Sends requests with one TLS configuration. */
-export class Transport implements AsyncDisposable {
+/** Sends requests with one TLS configuration. Idle connections end by themselves: a download may outlive its pull. */
+export class Transport {
   readonly #options: TransportOptions;
   readonly #dispatchers = new Map<string, Dispatcher>();
 
@@ -160,11 +160,6 @@ export class Transport implements AsyncDisposable {
     } catch (error) {
       throw new GantryError('invalid', `registry certificates: ${(error as Error).message}`, { cause: error });
     }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#dispatchers.values()].map((dispatcher) => dispatcher.destroy()));
-    this.#dispatchers.clear();
   }
 }
 
