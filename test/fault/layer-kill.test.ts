@@ -119,17 +119,17 @@ test('a daemon killed while it loads, pulls or removes an image has it whole or 
     `docker://${remote}`,
   ]);
   assert.equal(copied.code, 0, copied.stderr);
-  let present = false;
+  let present: boolean = false;
   for (let round = 0; round < ROUNDS; round += 1) {
     const what: 'rmi' | 'load' | 'pull' = present ? 'rmi' : round % 2 === 0 ? 'load' : 'pull';
-    const context = `seed ${seed}, round ${round}: ${what}`;
+    const context: string = `seed ${seed}, round ${round}: ${what}`;
     const args = { rmi: ['rmi', '-f', 'kill:1'], load: ['load', '-i', archive], pull: ['pull', remote] }[what];
     const working = daemon.docker(args);
     await delay(random() * (present ? 100 : MAX_KILL_DELAY_MS));
     await daemon.kill();
     const acknowledged = (await working).code === 0;
     await daemon.start();
-    const named = what === 'pull' ? remote : 'kill:1';
+    const named: string = what === 'pull' ? remote : 'kill:1';
     present = (await daemon.docker(['image', 'inspect', named])).code === 0;
     if (what === 'rmi') assert.ok(!(acknowledged && present), `a removed image is back; ${context}`);
     else assert.ok(present || !acknowledged, `an acknowledged image is gone; ${context}`);
