@@ -371,6 +371,11 @@ export class ImageStore implements Images {
     if (known === undefined || !this.#content.has(known.digest)) this.#blobs.set(diffId, blob);
   }
 
+  /** Makes several changes of this store and its snapshotter one: all of them are there after a crash, or none. */
+  atomically<T>(work: () => T): T {
+    return this.#database.transaction(work);
+  }
+
   /** Remembers several layers' bytes in one transaction. */
   setLayerBlobs(blobs: readonly { readonly diffId: Digest; readonly blob: LayerBlob }[]): void {
     this.#database.transaction(() => {
