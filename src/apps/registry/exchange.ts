@@ -140,7 +140,7 @@ export class Exchange {
   /** Streams a body whose length the head has told. A failure cuts the connection, so that it cannot pass for the whole. */
   async stream(source: AsyncIterable<Uint8Array>): Promise<void> {
     const counted = this.#counted(source);
-    await pipeline(Readable.from(counted, { objectMode: true, highWaterMark: 2 }), this.response, {
+    await pipeline(Readable.from(counted, { objectMode: true, highWaterMark: 1 }), this.response, {
       signal: this.signal,
     });
   }
