@@ -38,7 +38,7 @@ const KEEP_ALIVE_TIMEOUT_MS = 60_000;
 const SILENCE_MS = 60_000;
 /** How much of an unwanted body, and for how long, is thrown away before its answer, so that the client sees that. */
 const MAX_DISCARDED_BYTES = 32 * 1024 * 1024;
-const DISCARD_MS = 3_000;
+const DISCARD_MS = 1_500;
 const CLOSE_TIMEOUT_MS = 10_000;
 
 export interface ServerLog {
