@@ -164,6 +164,17 @@ describe('a pull-through cache', () => {
     assert.match((await cache.ask('GET', '/metrics')).text, /^gantry_registry_cache_misses 2$/m);
   });
 
+  test('what nobody asks for leaves the cache after its time', async () => {
+    await using cache = await startCache('--proxy-ttl', '1s', '--gc-interval', '100ms', '--gc-grace', '100ms');
+    const manifest = await cache.ask('GET', '/v2/up/app/manifests/v1');
+    const { digest } = JSON.parse(manifest.text).layers[0];
+    assert.equal((await cache.ask('GET', `/v2/up/app/blobs/${digest}`)).status, 200);
+    const blobs = async (): Promise<string | undefined> =>
+      /^gantry_registry_blobs (\d+)$/m.exec((await cache.ask('GET', '/metrics')).text)?.[1];
+    await eventually(async () => (await blobs()) === '0', { timeoutMs: 30_000, what: 'an empty cache' });
+    assert.equal((await cache.ask('GET', `/v2/up/app/blobs/${digest}`)).status, 200);
+  });
+
   describe('before an upstream that lies', () => {
     let server: Server;
     const blob = Buffer.alloc(200_000, 'right');

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { eventually } from '../harness/processes.ts';
+import { eventually, run } from '../harness/processes.ts';
 import { OCI_MANIFEST, sha256, startRegistry, TestRegistry } from '../harness/registry-server.ts';
 
 const KILLS = 3;
@@ -23,25 +23,27 @@ describe('the storage of the registry', () => {
     return file;
   };
 
-  test('what was acknowledged is there after kill -9, again and again', async () => {
-    await using registry = new TestRegistry(['--gc-interval', '50ms', '--gc-grace', '1h']);
-    const blobs: string[] = [];
-    const tags = new Map<string, string>();
+  test('what was acknowledged is there after kill -9 among pushes, deletes and collections', async () => {
+    await using registry = new TestRegistry(['--gc-interval', '20ms', '--gc-grace', '300ms']);
+    const tags = new Map<string, { digest: string; layer: Buffer }>();
     for (let round = 0; round < KILLS; round++) {
       await registry.start();
       let isKilled = false;
+      const pushOne = async (tag: string, isKept: boolean): Promise<void> => {
+        const layer = randomBytes(20_000);
+        const { digest } = await registry.pushImage('kill/app', tag, [layer]);
+        if (isKept) tags.set(tag, { digest, layer });
+        else await registry.ask('DELETE', `/v2/kill/app/manifests/${digest}`);
+      };
       const push = async (worker: number): Promise<void> => {
+        // Pushes fail when the process is killed, and when the grace time passed between two requests.
         for (let count = 0; !isKilled; count++) {
-          const layer = randomBytes(20_000);
-          const tag = `r${round}-${worker}-${count}`;
-          blobs.push(await registry.pushBlob('kill/app', layer));
-          tags.set(tag, (await registry.pushImage('kill/app', tag, [layer])).digest);
+          await pushOne(`r${round}-${worker}-${count}`, count % 3 === 0).catch(() => delay(5));
         }
       };
-      // Ends when the connection does.
-      const pushing = [0, 1, 2].map((worker) => push(worker).catch(() => undefined));
+      const pushing = [0, 1, 2].map(push);
       const known = tags.size;
-      await eventually(() => tags.size > known + 2, { timeoutMs: 60_000, what: 'some pushes' });
+      await eventually(() => tags.size > known + 5, { timeoutMs: 60_000, what: 'some pushes' });
       await delay(Math.random() * 100);
       await registry.end('SIGKILL');
       isKilled = true;
@@ -50,12 +52,32 @@ describe('the storage of the registry', () => {
       assert.doesNotMatch(checked.stdout, /^(missing|corrupt)/m);
     }
     await registry.start();
-    for (const digest of blobs) assert.equal((await registry.ask('HEAD', `/v2/kill/app/blobs/${digest}`)).status, 200);
-    for (const [tag, digest] of tags) {
+    for (const [tag, { digest, layer }] of tags) {
       const answer = await registry.ask('HEAD', `/v2/kill/app/manifests/${tag}`);
       assert.equal(answer.headers['docker-content-digest'], digest);
+      assert.equal((await registry.ask('HEAD', `/v2/kill/app/blobs/${sha256(layer)}`)).status, 200);
     }
-    assert.deepEqual(readdirSync(join(registry.root, 'uploads')).length <= 3 * KILLS, true);
+  });
+
+  test('a full disk is said, and what was there stays', async () => {
+    await using registry = new TestRegistry([]);
+    mkdirSync(registry.root);
+    assert.equal((await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', registry.root])).code, 0);
+    try {
+      await registry.start();
+      const { bytes } = await registry.pushImage('full/app', 'v1', ['layer']);
+      const big = randomBytes(10 * 1024 * 1024);
+      const full = await registry.ask('POST', `/v2/full/app/blobs/uploads/?digest=${sha256(big)}`, { body: big });
+      assert.deepEqual([full.status, full.code], [503, 'UNAVAILABLE']);
+      assert.match(full.text, /there is no space left on the registry's disk/);
+      assert.deepEqual(readdirSync(join(registry.root, 'uploads')), []);
+      assert.equal((await registry.ask('GET', '/v2/full/app/manifests/v1')).text, bytes);
+      await registry.pushBlob('full/app', randomBytes(1000));
+      assert.equal((await registry.command('fsck', '--deep')).code, 0);
+    } finally {
+      await registry.end('SIGKILL');
+      await run('umount', [registry.root]);
+    }
   });
 
   test('an upload goes on after a restart', async () => {

@@ -1,7 +1,7 @@
 /** The only place that builds a registry's objects, from its settings, in an order that is undone backwards. */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { collectGarbage } from '#engine/registry/collect.ts';
+import { collectGarbage, recoverCollection } from '#engine/registry/collect.ts';
 import type { RegistryServices } from '#engine/registry/services.ts';
 import { Upstream } from '#engine/registry/upstream.ts';
 import { UpstreamCache } from '#engine/registry/upstream-cache.ts';
@@ -37,6 +37,7 @@ export function openStore(root: string, graceMs: number): RegistryStore & Dispos
   mkdirSync(root, { recursive: true, mode: 0o700 });
   const database = new Database(join(root, 'registry.db'));
   const store = new RegistryStore(database, new BlobFiles(root), { graceMs, now: Date.now });
+  recoverCollection(root, store);
   return Object.assign(store, { [Symbol.dispose]: () => database[Symbol.dispose]() });
 }
 
