@@ -48,6 +48,10 @@ export async function bundle(target: string): Promise<void> {
     chunkNames: 'chunks/[name]-[hash]',
     splitting: true,
     format: 'esm',
+    // Packages written as CommonJS ask for built-in modules with require().
+    banner: {
+      js: 'import{createRequire as bundleRequire}from"node:module";const require=bundleRequire(import.meta.url);',
+    },
   });
 }
 
