@@ -294,6 +294,10 @@ describe('access to the registry', () => {
     });
 
     test('the catalogue with its own scope', async () => {
+      const other = bearer((await token('scope=repository:public/app:pull', basic('bob', 'builder')))['token'] ?? '');
+      const refused = await registry.ask('GET', '/v2/_catalog', { headers: other });
+      assert.equal(refused.status, 401);
+      assert.match(String(refused.headers['www-authenticate']), /scope="registry:catalog:\*"/);
       const headers = bearer((await token('scope=registry:catalog:*', basic('bob', 'builder')))['token'] ?? '');
       assert.deepEqual(JSON.parse((await registry.ask('GET', '/v2/_catalog', { headers })).text).repositories, [
         'public/app',

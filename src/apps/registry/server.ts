@@ -294,6 +294,7 @@ export class RegistryServer {
         // The base tells clients how to log in; the catalogue shows each what is his.
         if (isAnonymous && exchange.request.headers.authorization === undefined)
           throw new RegistryError('UNAUTHORIZED');
+        if (route.kind === 'catalog' && !actor.mayList) throw new RegistryError('UNAUTHORIZED');
         return actor;
       }
       if (actor.may(action, repository)) return actor;
