@@ -310,6 +310,9 @@ describe('the storage of the registry', () => {
         assert.equal(type, 'application/vnd.docker.distribution.events.v1+json');
         assert.equal(extra, 'yes');
       }
+      await registry.pushBlob('hook/app', 'last');
+      await registry.end('SIGTERM');
+      assert.equal(events().at(-1)?.target['digest'], sha256('last'), 'an end in order sends what is left');
       assert.match(registry.log, /webhook builds: it answered 503/);
       assert.doesNotMatch(registry.log, /shared secret/);
     } finally {
