@@ -132,7 +132,7 @@ describe('a pull-through cache', () => {
     assert.equal(manifest.headers['docker-content-digest'], sha256(manifest.body));
     assert.deepEqual(JSON.parse((await cache.ask('GET', '/v2/up/app/tags/list')).text).tags, ['v1']);
     assert.equal((await cache.ask('GET', '/v2/up/app/manifests/none')).code, 'MANIFEST_UNKNOWN');
-    assert.equal((await cache.ask('GET', '/v2/up/none/manifests/v1')).code, 'NAME_UNKNOWN');
+    assert.equal((await cache.ask('GET', '/v2/up/none/manifests/v1')).code, 'MANIFEST_UNKNOWN');
     assert.equal((await cache.ask('GET', `/v2/up/app/blobs/${sha256('none')}`)).code, 'BLOB_UNKNOWN');
     const written = await cache.ask('POST', '/v2/up/app/blobs/uploads/', { body: '' });
     assert.deepEqual([written.status, written.code], [405, 'UNSUPPORTED']);
