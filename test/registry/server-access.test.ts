@@ -169,6 +169,17 @@ describe('access to the registry', () => {
       assert.match(metrics.text, /^gantry_registry_blob_bytes \d+$/m);
     });
 
+    test('a flood of guesses does not keep out who was in', async () => {
+      assert.equal((await registry.ask('GET', '/v2/', { headers: basic('alice', 'wonder') })).status, 200);
+      const guesses = Array.from({ length: 30 }, (_, count) =>
+        registry.ask('GET', '/v2/', { headers: basic('root', `guess ${count}`) }),
+      );
+      const known = await registry.ask('GET', '/v2/', { headers: basic('alice', 'wonder') });
+      assert.equal(known.status, 200);
+      const codes = new Set((await Promise.all(guesses)).map(({ code }) => code));
+      assert.deepEqual([...codes], ['UNAUTHORIZED']);
+    });
+
     test('a changed password file is taken over; a broken one is not', async () => {
       await run('htpasswd', ['-bB', users, 'carol', 'carols']);
       assert.equal((await registry.ask('GET', '/v2/', { headers: basic('carol', 'carols') })).status, 200);
