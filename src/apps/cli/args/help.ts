@@ -14,6 +14,7 @@ const MANAGEMENT = [
   'manifest',
   'network',
   'plugin',
+  'registry',
   'system',
   'trust',
   'volume',
