@@ -215,6 +215,7 @@ export function resourceLimits(flags: ParsedFlags): Json {
     MemoryReservation: flags.number('memory-reservation'),
     MemorySwap: flags.number('memory-swap'),
     PidsLimit: flags.number('pids-limit'),
+    ...(flags.has('kernel-memory') ? { KernelMemory: flags.number('kernel-memory') } : {}),
   };
 }
 
@@ -335,6 +336,25 @@ function checkModes(flags: ParsedFlags): void {
   }
 }
 
+function capabilityNames(values: readonly string[]): ReadonlySet<string> {
+  const names = values
+    .map((value) => value.trim().toUpperCase())
+    // RESET belongs to the update of services.
+    .filter((name) => name !== 'RESET')
+    .map((name) => (name === 'ALL' || name.startsWith('CAP_') ? name : `CAP_${name}`));
+  return names.includes('ALL') ? new Set(['ALL']) : new Set(names);
+}
+
+/** Capabilities by their full names, sorted; adding one beats dropping it, and ALL stands for the rest. */
+function capabilityChanges(
+  add: readonly string[],
+  drop: readonly string[],
+): { readonly added: string[]; readonly dropped: string[] } {
+  const added = capabilityNames(add);
+  const dropped = [...capabilityNames(drop)].filter((name) => !added.has(name));
+  return { added: [...added].sort(), dropped: dropped.sort() };
+}
+
 /** Compat: Go sends an empty list as null. */
 function orNull<T>(list: readonly T[]): readonly T[] | null {
   return list.length === 0 ? null : list;
@@ -354,6 +374,7 @@ export async function containerOptions(
   if (flags.bool('rm') && !['no', ''].includes(String(policy['Name'])))
     throw new Error('conflicting options: cannot specify both --restart and --rm');
   const network = networkSettings(flags);
+  const capabilities = capabilityChanges(flags.list('cap-add'), flags.list('cap-drop'));
   const cidfile = flags.text('cidfile');
   const hostConfig: Json = {
     Binds: orNull(
@@ -371,8 +392,8 @@ export async function containerOptions(
     VolumeDriver: flags.text('volume-driver'),
     VolumesFrom: orNull(flags.list('volumes-from')),
     ConsoleSize: [process.stdout.rows ?? 0, process.stdout.columns ?? 0],
-    CapAdd: orNull(flags.list('cap-add')),
-    CapDrop: orNull(flags.list('cap-drop')),
+    CapAdd: orNull(capabilities.added),
+    CapDrop: orNull(capabilities.dropped),
     CgroupnsMode: flags.text('cgroupns'),
     Dns: flags.list('dns'),
     DnsOptions: flags.list('dns-option', 'dns-opt'),

@@ -5,7 +5,6 @@ import { ExitError } from '../args/usage-error.ts';
 import { jsonLines } from '../connection/api.ts';
 import { type Session, segment } from '../session.ts';
 import { renderProgress } from '../terminal/progress.ts';
-import { splitReference } from './container-verbs.ts';
 import { platformsOf } from './platforms.ts';
 
 const fs = process.getBuiltinModule('node:fs');
@@ -115,7 +114,6 @@ export async function importImage(session: Session): Promise<number> {
   const { flags, args } = session;
   const [source = '', reference = ''] = args;
   const isRemote = /^https?:\/\//.test(source);
-  const { repo, tag } = splitReference(reference);
   const stream = isRemote ? undefined : openInput(source);
   if (reference !== '') parseReference(reference);
   const api = await session.connect();
@@ -123,8 +121,8 @@ export async function importImage(session: Session): Promise<number> {
   const response = await api.open('POST', '/images/create', {
     query: {
       fromSrc: isRemote ? source : '-',
-      repo: repo || undefined,
-      tag: tag || undefined,
+      // Compat: the tag stays in the name.
+      repo: reference || undefined,
       message: flags.text('message') || undefined,
       changes: flags.list('change'),
       platform: (flags.text('platform', process.env['DOCKER_DEFAULT_PLATFORM'] ?? '') || undefined)?.toLowerCase(),

@@ -1,4 +1,5 @@
 /** `build` with the classic builder: the context as a tar, the Dockerfile's path, the daemon's messages. */
+import { encodeCredentials } from '#client/images.ts';
 import { parseReference } from '#types/reference.ts';
 import {
   type BuildContext,
@@ -7,6 +8,7 @@ import {
   contextFromUrl,
 } from '../archive/build-context.ts';
 import { keyValues, resourceLimits } from '../args/container-options.ts';
+import { refuseContentTrust } from '../args/content-trust.ts';
 import { parseUlimit } from '../args/structured-values.ts';
 import { ExitError, flagError } from '../args/usage-error.ts';
 import { allCredentials, type Credentials } from '../config/credentials.ts';
@@ -14,7 +16,6 @@ import { jsonLines } from '../connection/api.ts';
 import type { Session } from '../session.ts';
 import { renderProgress } from '../terminal/progress.ts';
 import { humanSize } from '../text/go-text.ts';
-import { refuseContentTrust } from './transfer.ts';
 
 const fs = process.getBuiltinModule('node:fs');
 
@@ -92,7 +93,7 @@ function checkTags(session: Session): void {
 async function registryConfig(session: Session): Promise<Record<string, string>> {
   // What cannot be read is left out; the build fails by itself if it needs it.
   const all: Record<string, Credentials> = await allCredentials(session).catch(() => ({}));
-  return { 'X-Registry-Config': Buffer.from(JSON.stringify(all)).toString('base64url') };
+  return { 'X-Registry-Config': encodeCredentials(all) };
 }
 
 function buildQuery(
@@ -106,7 +107,8 @@ function buildQuery(
     dockerfile,
     q: flags.bool('quiet') || undefined,
     nocache: flags.bool('no-cache') || undefined,
-    rm: flags.bool('rm', true),
+    // Compat: intermediate containers go unless told otherwise.
+    rm: flags.bool('rm', true) ? undefined : false,
     forcerm: flags.bool('force-rm') || undefined,
     pull: flags.bool('pull') || undefined,
     squash: flags.bool('squash') || undefined,
@@ -124,7 +126,7 @@ function buildQuery(
     buildargs: JSON.stringify(buildArguments(flags.list('build-arg'))),
     labels: JSON.stringify(keyValues(flags.list('label'))),
     cachefrom: JSON.stringify(flags.list('cache-from')),
-    securityopt: flags.list('security-opt').length === 0 ? undefined : JSON.stringify(flags.list('security-opt')),
+    securityopt: flags.list('security-opt'),
     networkmode: flags.text('network') || undefined,
     extrahosts: flags.list('add-host').join(',') || undefined,
     target: flags.text('target') || undefined,
@@ -138,7 +140,7 @@ export async function buildImage(session: Session): Promise<number> {
   const { flags } = session;
   const { Readable, Writable } = process.getBuiltinModule('node:stream');
   checkTags(session);
-  refuseContentTrust(session);
+  refuseContentTrust(flags);
   const idFile = flags.text('iidfile');
   if (idFile !== '') fs.rmSync(idFile, { force: true });
   const context = await prepareContext(session);

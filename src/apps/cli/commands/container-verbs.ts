@@ -1,5 +1,5 @@
 /** The short container verbs: each is one API call a name. */
-import { parseReference } from '#types/reference.ts';
+import { canonicalName, parseReference, withDefaultTag } from '#types/reference.ts';
 import { keyValues, resourceLimits, restartPolicy } from '../args/container-options.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Json, type Query } from '../connection/api.ts';
@@ -192,15 +192,15 @@ export function splitReference(reference: string): { repo: string; tag: string }
 export async function commitContainer(session: Session): Promise<number> {
   const { flags } = session;
   const [container = '', reference = ''] = session.args;
-  if (reference !== '') parseReference(reference);
+  const named = reference === '' ? undefined : withDefaultTag(parseReference(reference));
+  if (named?.digest !== undefined) throw new ExitError(1, 'refusing to create a tag with a digest reference\n');
   const api = await session.connect();
-  const { repo, tag } = splitReference(reference);
   const pause = flags.bool('pause', true) && !flags.bool('no-pause');
   const answer = await api.json('POST', '/commit', {
     query: {
       container,
-      repo: repo || undefined,
-      tag: reference === '' ? undefined : tag || 'latest',
+      repo: named === undefined ? undefined : canonicalName(named),
+      tag: named?.tag,
       comment: flags.text('message') || undefined,
       author: flags.text('author') || undefined,
       changes: flags.list('change'),

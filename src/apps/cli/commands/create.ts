@@ -1,6 +1,7 @@
 /** `create`, and the part of `run` that makes the container: options, pull policy, cidfile. */
 import { familiarString, parseAnyReference, type Reference, withDefaultTag } from '#types/reference.ts';
 import { containerOptions } from '../args/container-options.ts';
+import { refuseContentTrust } from '../args/content-trust.ts';
 import { ExitError, runError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
@@ -48,6 +49,11 @@ async function requestCreate(session: Session, api: Api, verb: 'run' | 'create')
     throw error;
   }
   const image = namedImage(session, args[0] ?? '');
+  // Compat: API 1.42 dropped the kernel memory limit, and docker then leaves it out.
+  if (flags.has('kernel-memory')) {
+    await api.negotiate();
+    if (api.atLeast('1.42')) delete options.hostConfig['KernelMemory'];
+  }
   const create = (): Promise<Json> =>
     api.json('POST', '/containers/create', {
       query: { name: flags.text('name') || undefined, platform: platformOf(session) || undefined },
@@ -69,6 +75,7 @@ async function requestCreate(session: Session, api: Api, verb: 'run' | 'create')
 /** Creates the container and returns its ID; failures end with docker's code 125. */
 export async function createContainer(session: Session, api: Api, verb: 'run' | 'create'): Promise<string> {
   checkPullPolicy(session);
+  refuseContentTrust(session.flags);
   const cidfile = session.flags.text('cidfile');
   if (cidfile !== '' && fs.existsSync(cidfile)) {
     throw runError(

@@ -1,7 +1,7 @@
 /** `info`: the daemon's description in docker's layout. */
 
 import { ExitError } from '../args/usage-error.ts';
-import { ApiError, type Json } from '../connection/api.ts';
+import { ApiError, CLIENT_API_VERSION, type Json } from '../connection/api.ts';
 import type { Plugin } from '../plugins.ts';
 import type { Session } from '../session.ts';
 import { bytesSize } from '../text/go-text.ts';
@@ -140,10 +140,15 @@ export async function infoCommand(session: Session): Promise<number> {
   const plugins = await listPlugins(session.config, session.configDirectory);
   const client = {
     Debug: session.globals.bool('debug'),
+    Version: CLI_VERSION,
+    DefaultAPIVersion: CLIENT_API_VERSION,
+    GitCommit: 'gantry',
+    GoVersion: `node${process.versions.node}`,
+    Os: process.platform,
+    Arch: process.arch === 'x64' ? 'amd64' : process.arch,
     Context: api.endpoint.context,
     Plugins: plugins,
     Warnings: null,
-    Version: CLI_VERSION,
   };
   if (format !== '') {
     const { printFormatted } = await import('../format/document.ts');

@@ -1,20 +1,20 @@
 /** `pull`, `push` and `image bootstrap`: calls that answer with progress messages. */
 import type { Writable } from 'node:stream';
 import {
+  canonicalName,
   canonicalString,
-  familiarName,
   isNameOnly,
   parseReference,
   type Reference,
   withDefaultTag,
 } from '#types/reference.ts';
+import { refuseContentTrust } from '../args/content-trust.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { encodeCredentials, findCredentials, HUB_KEY } from '../config/credentials.ts';
 import { type Api, jsonLines } from '../connection/api.ts';
 import { type Session, segment } from '../session.ts';
 import { printNote } from '../terminal/notes.ts';
 import { renderProgress } from '../terminal/progress.ts';
-import { parseGoBool } from '../text/go-text.ts';
 import { platformJson } from './platforms.ts';
 
 /** What to pull. */
@@ -37,22 +37,12 @@ export async function registryAuth(session: Session, domain: string): Promise<Re
   return { 'X-Registry-Auth': encodeCredentials(credentials) };
 }
 
-/** Signatures of Docker Content Trust (Notary 1) cannot be checked or made here, so asking for them is refused. */
-export function refuseContentTrust(session: Session): void {
-  const byEnvironment = parseGoBool(process.env['DOCKER_CONTENT_TRUST'] ?? '') ?? false;
-  if (session.flags.bool('disable-content-trust', !byEnvironment)) return;
-  throw new ExitError(
-    1,
-    'gantry: Docker Content Trust is not supported: unset DOCKER_CONTENT_TRUST or give --disable-content-trust\n',
-  );
-}
-
 /** Pulls an image and draws the progress. */
 export async function pullImage(session: Session, api: Api, request: PullRequest): Promise<void> {
   const { image } = request;
   const response = await api.open('POST', '/images/create', {
     query: {
-      fromImage: familiarName(image),
+      fromImage: canonicalName(image),
       tag: request.allTags === true ? undefined : (image.digest ?? image.tag ?? 'latest'),
       platform: request.platform.toLowerCase() || undefined,
     },
@@ -78,7 +68,7 @@ function readReference(session: Session): Reference {
 export async function pullCommand(session: Session): Promise<number> {
   const { flags } = session;
   const image = readReference(session);
-  if (image.digest === undefined) refuseContentTrust(session);
+  if (image.digest === undefined) refuseContentTrust(session.flags);
   const api = await session.connect();
   await pullImage(session, api, {
     image,
@@ -138,13 +128,13 @@ function pushPlatform(session: Session): string | undefined {
 /** `push`. */
 export async function pushCommand(session: Session): Promise<number> {
   const { flags } = session;
+  const api = await session.connect();
+  if (flags.text('platform') !== '') await api.requireVersion('1.46', 'platform');
   const platform = pushPlatform(session);
   const image = readReference(session);
-  refuseContentTrust(session);
+  refuseContentTrust(session.flags);
   const headers = await registryAuth(session, image.domain);
-  const api = await session.connect();
-  if (platform !== undefined) await api.requireVersion('1.46', 'platform');
-  const response = await api.open('POST', `/images/${segment(familiarName(image))}/push`, {
+  const response = await api.open('POST', `/images/${segment(canonicalName(image))}/push`, {
     query: { tag: flags.bool('all-tags') ? undefined : (image.tag ?? image.digest), platform },
     headers,
   });

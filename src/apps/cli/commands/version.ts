@@ -49,11 +49,20 @@ function componentText(component: Component): string {
   for (const [label, key] of ENGINE_DETAILS) {
     let value = details[key] ?? '';
     if (key === 'ApiVersion') value = `${value} (minimum version ${details['MinAPIVersion'] ?? ''})`;
-    if (key === 'BuildTime') value = ansiTime(value);
     if (key === 'OsArch') value = `${details['Os'] ?? ''}/${details['Arch'] ?? ''}`;
     text += line('  ', label, value, 18);
   }
   return text;
+}
+
+/** Compat: the engine's build time is shown in the local format, in templates too. */
+function withReadableTimes(server: Json): Json {
+  const components = ((server['Components'] as Component[] | null) ?? []).map((component) => {
+    const time = component.Details?.['BuildTime'];
+    if (component.Name !== 'Engine' || time === undefined) return component;
+    return { ...component, Details: { ...component.Details, BuildTime: ansiTime(time) } };
+  });
+  return server['Components'] === undefined ? server : { ...server, Components: components };
 }
 
 function clientInfo(api: Api): Json {
@@ -76,7 +85,7 @@ export async function versionCommand(session: Session): Promise<number> {
   let server: Json | null = null;
   let failure: ApiError | undefined;
   try {
-    server = await api.serverVersion();
+    server = withReadableTimes(await api.serverVersion());
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     failure = error;

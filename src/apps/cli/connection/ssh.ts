@@ -63,6 +63,8 @@ function join(socket: Socket, args: readonly string[]): void {
   });
   child.stdin.on('error', () => undefined);
   socket.on('error', () => child.kill()).once('close', () => child.kill());
+  // Only the client's end keeps the process: an idle connection must not. The pipes are sockets, whatever their types say.
+  for (const end of [socket, child, child.stdin, child.stdout, child.stderr] as { unref?: () => void }[]) end.unref?.();
   socket.pipe(child.stdin);
   child.stdout.pipe(socket, { end: false });
   child.stdout.once('end', () => socket.end());
