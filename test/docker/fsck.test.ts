@@ -404,9 +404,10 @@ test(
     assert.ok(trees.length >= 2, 'the base and the child have whole trees');
     const content = readFileSync(trees[0] as string);
     for (const tree of trees.filter((path) => !path.includes('-init/'))) truncateSync(tree, 3);
-    const [first, second] = await Promise.all([fsck(daemon, '--deep'), daemon.gantry(['system', 'fsck'])]);
-    assert.ok(first.findings.length >= 1);
-    assert.ok(second.code === 1 || /a check of the store is already running/.test(second.stderr), second.stderr);
+    const both = await Promise.all([1, 2].map(() => daemon.gantry(['system', 'fsck', '--deep'])));
+    for (const { code, stderr } of both)
+      assert.ok(code === 1 || (code === 2 && /a check of the store is already running/.test(stderr)), stderr);
+    assert.ok(both.some(({ code }) => code === 1));
     const repaired = await fsck(daemon, '--deep', '--repair');
     assert.equal(repaired.code, 0, JSON.stringify(repaired.findings));
     assert.deepEqual((await fsck(daemon, '--deep')).findings, []);

@@ -28,7 +28,7 @@ import { type Digest, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { parseReference, withDefaultTag } from '#types/reference.ts';
 
-const RUNS = Number(process.env['GANTRY_TEST_RUNS'] ?? 20);
+const RUNS = Number(process.env['GANTRY_TEST_RUNS'] ?? 12);
 
 async function gather(source: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = [];
