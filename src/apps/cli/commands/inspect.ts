@@ -82,7 +82,6 @@ export function inspectContainers(session: Session): Promise<number> {
 export function inspectImages(session: Session): Promise<number> {
   const [platform] = platformsOf(session);
   return inspect(session, async (api, name) => {
-    if (platform !== undefined) await api.requireVersion('1.49', 'platform');
     return api.json('GET', `/images/${segment(name)}/json`, { query: { platform } });
   });
 }

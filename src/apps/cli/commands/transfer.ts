@@ -129,7 +129,6 @@ function pushPlatform(session: Session): string | undefined {
 export async function pushCommand(session: Session): Promise<number> {
   const { flags } = session;
   const api = await session.connect();
-  if (flags.text('platform') !== '') await api.requireVersion('1.46', 'platform');
   const platform = pushPlatform(session);
   const image = readReference(session);
   refuseContentTrust(session.flags);
