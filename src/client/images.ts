@@ -32,13 +32,13 @@ export interface ProgressMessage {
 
 export type Progress = AsyncGenerator<ProgressMessage, void, undefined>;
 
-function authHeader(auth: AuthConfig | undefined): Record<string, string> {
-  return auth === undefined ? {} : { 'X-Registry-Auth': headerText(auth) };
+/** Credentials as a header's value; the padding is needed, dockerd takes the header for none without it. */
+export function encodeCredentials(value: unknown): string {
+  return Buffer.from(JSON.stringify(value)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
 
-/** JSON in a header. Compat: the URL alphabet, but padded, which older daemons insist on. */
-function headerText(value: unknown): string {
-  return Buffer.from(JSON.stringify(value)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+function authHeader(auth: AuthConfig | undefined): Record<string, string> {
+  return auth === undefined ? {} : { 'X-Registry-Auth': encodeCredentials(auth) };
 }
 
 /** `linux/arm64/v8` as the API takes it in a query. */
@@ -219,7 +219,7 @@ export class Images {
   ): Progress {
     const { registryConfig, signal } = options;
     const auth: Record<string, string> =
-      registryConfig === undefined ? {} : { 'X-Registry-Config': headerText(registryConfig) };
+      registryConfig === undefined ? {} : { 'X-Registry-Config': encodeCredentials(registryConfig) };
     return this.#connection.lines('POST', '/build', { query, stream: context, headers: { ...TAR, ...auth }, signal });
   }
 

@@ -14,8 +14,6 @@ import type { ProcessStreams } from '#services/streams/contract.ts';
 import type { Volumes } from '#services/volumes/contract.ts';
 import type { RegistryClient } from '#system/registry-http/contract.ts';
 import type { ShimLauncher } from '#system/runtime/contract.ts';
-import type { Digest } from '#types/digest.ts';
-import type { SharedWork } from './images/shared-work.ts';
 import type { Settings } from './settings.ts';
 
 /** Makes the streams of one process. */
@@ -35,8 +33,6 @@ export interface Services {
   readonly images: ImageStore;
   readonly logs: LogDrivers;
   readonly networks: Networks;
-  /** Images being pulled. */
-  readonly pulls: SharedWork<Digest>;
   readonly registries: RegistryClient;
   readonly registryRecords: RegistryRecords;
   readonly settings: Settings;

@@ -80,6 +80,7 @@ export interface ReloadableSettings {
   readonly registryMirrors: readonly string[];
   /** How registries are reached. */
   readonly registry: RegistryOptions;
+  readonly downloads: { readonly maxDownloads: number; readonly maxAttempts: number };
   readonly maxConcurrentUploads: number;
   /** Values given to containers that name none. */
   readonly defaults: DaemonDefaults;

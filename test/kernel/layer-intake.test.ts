@@ -87,7 +87,10 @@ async function place(
   const content = await Content.open(directory);
   const snapshots = create({ root: join(directory, 'layers'), database, durable: false });
   const images = new ImageStore(database, content, snapshots);
+  // Stands for the images that would be made: what was taken in stays.
+  const kept = images.hold();
   context.after(async () => {
+    kept[Symbol.dispose]();
     await snapshots.settled();
     database[Symbol.dispose]();
     fs.rmSync(directory, { recursive: true, force: true });
@@ -105,6 +108,7 @@ async function place(
         if (steps.at(-1) !== name) steps.push(name);
       };
       await takeInLayers(layers, { images, tar: tarCodec, hold, observe, secondMs: 1 }, signal);
+      for (const chainId of hold.layers) kept.layers.add(chainId);
       return steps;
     },
     look: async (chainId, read) => {
@@ -215,7 +219,7 @@ for (const [driver, create] of drivers) {
     await assert.rejects(here.take([long]), /larger than/);
     const otherDiff = { ...honest, diffId: digestOf('something else') };
     await assert.rejects(here.take([otherDiff]), /layers from manifest don't match image configuration/);
-    await here.images.collect();
+    await here.images.collection.collect();
     assert.deepEqual(fs.readdirSync(join(here.directory, 'blobs/sha256')), []);
     assert.deepEqual(fs.readdirSync(join(here.directory, 'ingest')), []);
     await here.assertClean();
@@ -340,7 +344,7 @@ for (const [driver, create] of drivers) {
       await here.assertClean();
     }
     assert.ok(process.memoryUsage.rss() - before < 200 * 1024 * 1024, 'memory stays bounded');
-    await here.images.collect();
+    await here.images.collection.collect();
     assert.deepEqual(fs.readdirSync(join(here.directory, 'blobs/sha256')), []);
   });
 

@@ -253,9 +253,11 @@ function chainOf(parts: ImageParts): Digest[] {
 async function findings(place: Place): Promise<Finding[]> {
   const found: Finding[] = [];
   const containers = { all: () => [], get: () => undefined, isReserved: () => true };
+  const registries = { pull: () => Promise.reject(new Error('no registry here')) };
+  const records = { places: () => [] };
   const paths = { dataRoot: place.directory, container: (id: string) => join(place.directory, 'containers', id) };
   await checkStore(
-    { images: place.images, containers, paths, emit: () => undefined },
+    { images: place.images, containers, paths, emit: () => undefined, registries, records, credentials: () => ({}) },
     { deep: true, repair: false, drop: false },
     (finding) => void found.push(finding),
     new AbortController().signal,

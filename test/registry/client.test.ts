@@ -2,19 +2,24 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer as createHttpServer, request as httpRequest } from 'node:http';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { HttpRegistryClient } from '#system/registry-http/client.ts';
 import type { RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
 import type { RegistryOptions } from '#system/registry-http/endpoints.ts';
+import type { Timeouts } from '#system/registry-http/transport.ts';
 import { type Digest, digestOf } from '#types/digest.ts';
+import { type FaultyRegistry, refuse, startFaultyRegistry } from '../harness/faulty-registry.ts';
 import { startRegistry, type TestRegistry } from '../harness/registry.ts';
+import { startRegistry as startOurRegistry } from '../harness/registry-server.ts';
 
 const signal = new AbortController().signal;
 const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 
-function clientWith(options: Partial<RegistryOptions> = {}): HttpRegistryClient {
+function clientWith(options: Partial<RegistryOptions> = {}, timeouts?: Timeouts): HttpRegistryClient {
   const all: RegistryOptions = {
     mirrors: [],
     insecure: [],
@@ -23,7 +28,11 @@ function clientWith(options: Partial<RegistryOptions> = {}): HttpRegistryClient 
     proxies: { http: '', https: '', no: '' },
     ...options,
   };
-  return new HttpRegistryClient({ options: () => all, userAgent: 'gantry-test' });
+  return new HttpRegistryClient({
+    options: () => all,
+    userAgent: 'gantry-test',
+    ...(timeouts === undefined ? {} : { timeouts }),
+  });
 }
 
 async function* pieces(bytes: Buffer): AsyncGenerator<Buffer> {
@@ -89,8 +98,8 @@ describe('registry client', () => {
       assert.deepEqual((await repository.manifest(head.digest, signal)).bytes, manifest);
       assert.deepEqual(await repository.tags(signal), ['one']);
       const blob = { digest: digestOf(layer), sizeBytes: layer.length };
-      assert.ok((await readAll(await repository.openBlob(blob, { offset: 0 }, signal))).equals(layer));
-      const rest = await readAll(await repository.openBlob(blob, { offset: 1_000_001 }, signal));
+      assert.ok((await readAll(await repository.openBlob(blob, 0, signal))).equals(layer));
+      const rest = await readAll(await repository.openBlob(blob, 1_000_001, signal));
       assert.ok(rest.equals(layer.subarray(1_000_001)));
     });
   });
@@ -185,5 +194,212 @@ test('TLS is verified with the CA and client certificate of certs.d', async () =
     );
   } finally {
     rmSync(certificates, { recursive: true, force: true });
+  }
+});
+
+/** A relay to `target` that resets connections once they have carried a number of bytes, a number of times. */
+async function startCuttingRelay(
+  target: string,
+  cuts: { afterBytes: number; times: number },
+): Promise<{ host: string; cut: () => number; carried: () => number } & AsyncDisposable> {
+  let left = cuts.times;
+  let total = 0;
+  const [host = '', port = ''] = target.split(':');
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const upstream = connect(Number(port), host);
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on('error', () => undefined);
+    }
+    let carried = 0;
+    client.on('data', (chunk) => {
+      carried += chunk.length;
+      total += chunk.length;
+      if (carried < cuts.afterBytes || left === 0) return;
+      left -= 1;
+      client.resetAndDestroy();
+      upstream.end();
+    });
+    client.pipe(upstream);
+    upstream.pipe(client);
+  });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.listen(0, '127.0.0.1', resolve);
+  await promise;
+  return {
+    host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    cut: () => cuts.times - left,
+    carried: () => total,
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+test('an upload that breaks off is continued where the registry can, else begun again', async () => {
+  // Debian's registry refuses to go on with an upload whose connection broke.
+  await using debian = await startRegistry();
+  await using ours = await startOurRegistry();
+  const client = clientWith();
+  const uploads = [
+    { host: debian.host, known: true, resumes: false },
+    { host: debian.host, known: false, resumes: false },
+    { host: `127.0.0.1:${ours.port}`, known: true, resumes: true },
+    { host: `127.0.0.1:${ours.port}`, known: false, resumes: false },
+  ];
+  for (const { host, known, resumes } of uploads) {
+    await using relay = await startCuttingRelay(host, { afterBytes: 3_000_000, times: 2 });
+    const bytes = randomBytes(8_000_000);
+    const access = { domain: relay.host, path: `cut/${known}`, credentials: {} };
+    const stored = await client.push(
+      access,
+      (repository) => repository.uploadBlob(upload(bytes, known), signal),
+      signal,
+    );
+    assert.equal(relay.cut(), 2);
+    assert.equal(relay.carried() < 11_000_000, resumes, `${host} ${known}: ${relay.carried()} bytes sent`);
+    assert.deepEqual(stored, { digest: digestOf(bytes), sizeBytes: bytes.length });
+    const read = await client.pull(
+      { domain: host, path: `cut/${known}`, credentials: {} },
+      async (repository) =>
+        readAll(await repository.openBlob({ digest: stored.digest, sizeBytes: bytes.length }, 0, signal)),
+      signal,
+    );
+    assert.ok(read.equals(bytes));
+  }
+});
+
+/** Makes a registry want bearer tokens of its own; `revoke` ends those given out. */
+function wantTokens(registry: FaultyRegistry): { revoke(): void; given: () => number } {
+  let current = 0;
+  let given = 0;
+  registry.on(/^GET \/token/, (_request, response) => {
+    given += 1;
+    response.end(JSON.stringify({ token: `token-${current}`, expires_in: 3600 }));
+    return true;
+  });
+  registry.on(/./, (request, response) => {
+    if (request.headers.authorization === `Bearer token-${current}`) return false;
+    response.setHeader('www-authenticate', `Bearer realm="http://${registry.host}/token",service="x"`);
+    refuse(response, 401, 'UNAUTHORIZED', 'authentication required');
+    return true;
+  });
+  return {
+    revoke: () => {
+      current += 1;
+    },
+    given: () => given,
+  };
+}
+
+test('a token that ends in mid-pull is fetched anew, and otherwise used again', async () => {
+  await using registry = await startFaultyRegistry();
+  const blob = randomBytes(1_000_000);
+  const digest = registry.addBlob(blob);
+  const tokens = wantTokens(registry);
+  registry.on(/blobs/, (_request, response, seen) => {
+    if (seen > 1) return false;
+    tokens.revoke();
+    response.setHeader('content-length', blob.length);
+    response.write(blob.subarray(0, 400_000), () => setImmediate(() => response.socket?.resetAndDestroy()));
+    return true;
+  });
+  const client = clientWith();
+  const access = { domain: registry.host, path: 'x', credentials: {} };
+  const read = (): Promise<Buffer> =>
+    client.pull(
+      access,
+      async (repository) => readAll(await repository.openBlob({ digest, sizeBytes: blob.length }, 0, signal)),
+      signal,
+    );
+  assert.ok((await read()).equals(blob));
+  assert.equal(tokens.given(), 2);
+  assert.ok((await read()).equals(blob));
+  assert.equal(tokens.given(), 2);
+  // A registry that refuses every token is not asked for ever.
+  registry.on(/manifests/, (_request, response) => {
+    refuse(response, 401, 'UNAUTHORIZED', 'authentication required');
+    return true;
+  });
+  tokens.revoke();
+  await assert.rejects(
+    client.pull(access, (repository) => repository.manifest('v', signal), signal),
+    /authentication required/,
+  );
+});
+
+test('a registry that says nothing is given up in time', async () => {
+  await using registry = await startFaultyRegistry();
+  registry.on(/^GET \/v2\/$/, () => true);
+  const timeouts = { connectMs: 2000, answerMs: 2000, bodyMs: 2000, pingMs: 300 };
+  const client = clientWith({}, timeouts);
+  await assert.rejects(
+    client.pull({ domain: registry.host, path: 'x', credentials: {} }, async () => {}, signal),
+    /^GantryError: Get "http:\/\/.*\/v2\/": net\/http: request canceled \(Client\.Timeout exceeded while awaiting headers\)$/,
+  );
+  const leaving = new AbortController();
+  const pulling = clientWith().pull(
+    { domain: registry.host, path: 'x', credentials: {} },
+    async () => {},
+    leaving.signal,
+  );
+  leaving.abort(new Error('gone'));
+  await assert.rejects(pulling, /gone/);
+});
+
+test('plain HTTP and TLS go through the proxies that are set', async () => {
+  await using registry = await startFaultyRegistry();
+  registry.addManifest('v', { schemaVersion: 2 });
+  const [host = '', port = ''] = registry.host.split(':');
+  const asked: string[] = [];
+  const proxy = createHttpServer((request, response) => {
+    asked.push(request.url ?? '');
+    const { pathname, search } = new URL(request.url ?? '', 'http://x');
+    request.pipe(
+      httpRequest(
+        { host, port, method: request.method, path: pathname + search, headers: request.headers },
+        (answer) => {
+          response.writeHead(answer.statusCode ?? 500, answer.headers);
+          answer.pipe(response);
+        },
+      ),
+    );
+  });
+  proxy.on('connect', (request, socket: Socket) => {
+    asked.push(request.url ?? '');
+    if (request.url?.endsWith(':443')) return void socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n');
+    const upstream = connect(Number(port), host, () => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      upstream.pipe(socket).pipe(upstream);
+    });
+  });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  proxy.listen(0, '127.0.0.1', resolve);
+  await promise;
+  const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  try {
+    const client = clientWith({
+      insecure: ['registry.invalid'],
+      proxies: { http: url, https: url, no: 'other.invalid' },
+    });
+    const pull = (domain: string): Promise<unknown> =>
+      client.pull({ domain, path: 'x', credentials: {} }, (repository) => repository.manifest('v', signal), signal);
+    await pull('registry.invalid');
+    assert.ok(
+      asked.some((line) => line.includes('registry.invalid:443')),
+      `${asked}`,
+    );
+    assert.ok(
+      asked.some((line) => /registry\.invalid(:80)?(\/|$)/.test(line)),
+      `${asked}`,
+    );
+    const before = asked.length;
+    await assert.rejects(pull('other.invalid'), /no such host|name resolution/);
+    assert.equal(asked.length, before);
+  } finally {
+    proxy.close();
+    proxy.closeAllConnections();
   }
 });

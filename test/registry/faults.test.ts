@@ -21,6 +21,11 @@ function breakAfter(response: ServerResponse, bytes: Buffer, count: number, star
   response.write(bytes.subarray(start, start + count), () => setImmediate(() => response.socket?.resetAndDestroy()));
 }
 
+/** What is half-written and cannot be continued by a later pull. */
+function leftovers(daemon: TestDaemon): string[] {
+  return readdirSync(join(daemon.dataRoot, 'ingest')).filter((name) => !name.startsWith('partial-'));
+}
+
 describe('pull from a faulty registry', { skip: foreign ? 'needs our own daemon and its data root' : false }, () => {
   let daemon: TestDaemon;
   let registry: FaultyRegistry;
@@ -43,7 +48,7 @@ describe('pull from a faulty registry', { skip: foreign ? 'needs our own daemon 
     assert.match(result.stderr, expected);
     assert.equal(result.code, 1, result.stdout);
     assert.equal(await daemon.ok('images', '-aq'), '');
-    assert.deepEqual(readdirSync(join(daemon.dataRoot, 'ingest')), []);
+    assert.deepEqual(leftovers(daemon), []);
   };
 
   test('a connection reset in mid-blob is continued by range', async () => {
@@ -189,7 +194,7 @@ describe('pull from a faulty registry', { skip: foreign ? 'needs our own daemon 
     await eventually(() => registry.count(new RegExp(`blobs/${digestOf(layer.blob)}`)) > 0);
     pulling.child.kill('SIGKILL');
     await eventually(() => closed, { what: 'the daemon to close its connection to the registry' });
-    await eventually(() => readdirSync(join(daemon.dataRoot, 'ingest')).length === 0);
+    await eventually(() => leftovers(daemon).length === 0);
   });
 
   test('manifests of absurd size, depth, number and shape are refused', async () => {

@@ -27,9 +27,10 @@ const BUILDER_VERSION = '1';
 export function apiRoutes(services: Services, info: InfoSources): Route[] {
   const { images, events, containers } = services;
   const emit = events.publish.bind(events);
-  const { registries, registryRecords: records } = services;
-  const pull = { images, tar: tarCodec, records, registries, pulls: services.pulls, emit };
-  const uploads = (): number => services.settings.current().maxConcurrentUploads;
+  const { registries, registryRecords: records, settings } = services;
+  const limits = (): { maxDownloads: number; maxAttempts: number } => settings.current().downloads;
+  const pull = { images, tar: tarCodec, records, registries, limits, emit };
+  const uploads = (): number => settings.current().maxConcurrentUploads;
   const routes = [
     ...containerRoutes(services),
     ...containerStreamRoutes(services),
@@ -47,7 +48,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...volumeRoutes(services),
     ...pluginRoutes(),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
-    ...fsckRoutes({ images, containers, emit, paths: services.settings.paths }),
+    ...fsckRoutes({ images, containers, emit, registries, records, paths: services.settings.paths }),
   ];
   return [...routes, ...notBuilt(routes)];
 }

@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SharedWork } from '#engine/images/shared-work.ts';
 import type { Services } from '#engine/services.ts';
 import { Paths, type ReloadableSettings, type Settings } from '#engine/settings.ts';
 import type { InfoSources } from '#engine/system/info.ts';
@@ -97,7 +96,6 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
     images: new ImageStore(database, content, snapshots),
     logs: new FileLogDrivers(warn),
     networks,
-    pulls: new SharedWork(),
     registries: new HttpRegistryClient({ options: () => options.current().registry, userAgent: userAgent() }),
     registryRecords: new RegistryRecords(database),
     settings,

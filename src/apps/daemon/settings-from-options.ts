@@ -36,7 +36,12 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
       certificatesDirectory: options.registryCertificates,
       proxies: options.proxies,
     },
-    maxConcurrentUploads: options.maxConcurrentUploads,
+    // Compat: 0 means the default.
+    downloads: {
+      maxDownloads: options.maxConcurrentDownloads || 3,
+      maxAttempts: options.maxDownloadAttempts || 5,
+    },
+    maxConcurrentUploads: options.maxConcurrentUploads || 5,
     defaults: {
       ulimits: Object.values(options.defaultUlimits),
       shmSizeBytes: options.defaultShmSizeBytes,

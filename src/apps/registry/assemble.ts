@@ -3,7 +3,9 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { collectGarbage } from '#engine/registry/collect.ts';
 import type { RegistryServices } from '#engine/registry/services.ts';
+import { Upstream } from '#engine/registry/upstream.ts';
 import { UpstreamCache } from '#engine/registry/upstream-cache.ts';
+import { ENGINE_VERSION } from '#engine/version.ts';
 import { Access, type AccessMode } from '#services/registry/access/access.ts';
 import { RefreshTokens } from '#services/registry/access/refresh-tokens.ts';
 import { Rights } from '#services/registry/access/rights.ts';
@@ -19,11 +21,16 @@ import { now } from '#system/clock/clock.ts';
 import { Database } from '#system/database/database.ts';
 import { postText } from '#system/http/request.ts';
 import { tryLock } from '#system/kernel/flock.ts';
-import { Upstream } from '#system/registry-upstream/upstream.ts';
+import { HttpRegistryClient } from '#system/registry-http/client.ts';
+import type { RegistryOptions } from '#system/registry-http/endpoints.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { TlsMaterial } from './server.ts';
 import type { RegistrySettings } from './settings.ts';
 import { readSecret } from './structured-settings.ts';
+
+const USER_AGENT = `gantry-registry/${ENGINE_VERSION}`;
+/** A client waits for the answer: what is here is given when the upstream takes longer. */
+const UPSTREAM_TIMEOUTS = { connectMs: 10_000, answerMs: 30_000, bodyMs: 60_000, pingMs: 10_000 };
 
 /** Opens a root's store; usable beside a serving process. */
 export function openStore(root: string, graceMs: number): RegistryStore & Disposable {
@@ -54,6 +61,8 @@ export function assembleRegistry(settings: RegistrySettings, warn: (message: str
         `another process serves ${settings.root}: stop it, or give this one a --root of its own`,
       );
     undo.use(lock);
+    const stopping = new AbortController();
+    undo.defer(() => stopping.abort());
     const store = undo.use(openStore(settings.root, settings.gc.graceMs));
     const uploads = new Uploads(
       store,
@@ -71,7 +80,7 @@ export function assembleRegistry(settings: RegistrySettings, warn: (message: str
       quotas: new Quotas(store, uploads, { totalBytes: settings.totalQuotaBytes, rules: settings.quotas }),
       access,
       notifier,
-      upstream: upstreamCache(settings, store, warn),
+      upstream: upstreamCache(settings, store, warn, stopping.signal),
       isReadOnly: settings.isReadOnly,
     };
     return {
@@ -147,10 +156,29 @@ function upstreamCache(
   settings: RegistrySettings,
   store: RegistryStore,
   warn: (message: string) => void,
+  stopping: AbortSignal,
 ): UpstreamCache | undefined {
   const { proxy, maxBlobBytes, totalQuotaBytes } = settings;
   if (proxy === undefined) return undefined;
-  const credentials = proxy.user === '' ? undefined : { user: proxy.user, password: readSecret(proxy.passwordFile) };
-  const upstream = new Upstream({ url: proxy.url, credentials });
-  return new UpstreamCache({ store, upstream, now: Date.now, warn, maxBlobBytes, maxTotalBytes: totalQuotaBytes });
+  const { protocol, host } = new URL(proxy.url);
+  const credentials = proxy.user === '' ? {} : { username: proxy.user, password: readSecret(proxy.passwordFile) };
+  const environment = (name: string): string => process.env[name] ?? process.env[name.toLowerCase()] ?? '';
+  const options: RegistryOptions = {
+    mirrors: [],
+    insecure: protocol === 'http:' ? [host] : [],
+    hosts: {},
+    certificatesDirectory: '/etc/docker/certs.d',
+    proxies: { http: environment('HTTP_PROXY'), https: environment('HTTPS_PROXY'), no: environment('NO_PROXY') },
+  };
+  const client = new HttpRegistryClient({ options: () => options, userAgent: USER_AGENT, timeouts: UPSTREAM_TIMEOUTS });
+  const upstream = new Upstream(client, { domain: host, credentials });
+  return new UpstreamCache({
+    store,
+    upstream,
+    now: Date.now,
+    warn,
+    stopping,
+    maxBlobBytes,
+    maxTotalBytes: totalQuotaBytes,
+  });
 }

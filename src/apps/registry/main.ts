@@ -1,4 +1,5 @@
 /** The registry's program: `serve`, `gc` and `fsck` on a root directory. */
+import { closeSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ExitError } from '#apps/cli/args/usage-error.ts';
 import { DaemonLog } from '#apps/daemon/daemon-log.ts';
@@ -49,6 +50,7 @@ async function serve(words: readonly string[]): Promise<void> {
     tls: String(settings.tls !== undefined),
     root: settings.root,
   });
+  tellParent();
   const collector = collectPeriodically(registry, { intervalMs: settings.gc.intervalMs, metrics, log }, stopped.signal);
   process.on('SIGHUP', () => reload(registry, server, log));
   await untilStopped(log);
@@ -56,6 +58,18 @@ async function serve(words: readonly string[]): Promise<void> {
   await server.close();
   await collector;
   log.info('Registry stopped');
+}
+
+/** A daemon that started this process waits for a word on descriptor 3. */
+function tellParent(): void {
+  if (!hasParent()) return;
+  writeSync(3, 'ready\n');
+  closeSync(3);
+}
+
+/** Whether a daemon started this process and holds its standard input for as long as it lives. */
+function hasParent(): boolean {
+  return process.env['GANTRY_REGISTRY_PARENT'] === 'stdin';
 }
 
 function reload(registry: AssembledRegistry, server: RegistryServer, log: DaemonLog): void {
@@ -78,7 +92,7 @@ function untilStopped(log: DaemonLog): Promise<void> {
     });
   }
   process.on('SIGPIPE', () => undefined);
-  if (process.env['GANTRY_REGISTRY_PARENT'] === 'stdin') {
+  if (hasParent()) {
     process.stdin.resume();
     process.stdin.once('close', resolve);
   }

@@ -6,8 +6,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Caller, RegistryServices } from '#engine/registry/services.ts';
-import { type Actor, parseAuthorization } from '#services/registry/access/access.ts';
+import { type Actor, type Credentials, parseAuthorization } from '#services/registry/access/access.ts';
 import type { RepositoryName } from '#services/registry/contract.ts';
+import { MAX_MANIFEST_BYTES } from '#services/registry/manifest.ts';
 import { errorMessage } from '#types/errors.ts';
 import { RegistryError } from '#types/registry-error.ts';
 import { asRegistryError, errorBody, statusOf } from './answers.ts';
@@ -27,12 +28,15 @@ const MAX_CONNECTIONS = 2048;
 const MAX_CONNECTIONS_PER_ADDRESS = 512;
 /** Requests with a body at once; each holds a descriptor and a buffer. */
 const MAX_WRITES = 128;
+/** Bytes of manifests being received at once; these are held in memory. */
+const MAX_MANIFESTS_IN_FLIGHT_BYTES = 32 * 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 15_000;
 const KEEP_ALIVE_TIMEOUT_MS = 60_000;
 /** A connection on which nothing moves for this long is cut. */
 const SILENCE_MS = 60_000;
-/** After an answer, how long the rest of an unread body is thrown away before the connection is cut. */
-const DISCARD_MS = 5_000;
+/** How much of an unwanted body, and for how long, is thrown away before its answer, so that the client sees that. */
+const MAX_DISCARDED_BYTES = 32 * 1024 * 1024;
+const DISCARD_MS = 3_000;
 const CLOSE_TIMEOUT_MS = 10_000;
 
 export interface ServerLog {
@@ -71,6 +75,7 @@ export class RegistryServer {
   readonly #perAddress = new Map<string, number>();
   readonly #active = new Set<AbortController>();
   #writes = 0;
+  #manifestBytes = 0;
 
   constructor(options: RegistryServerOptions) {
     this.#options = options;
@@ -154,10 +159,12 @@ export class RegistryServer {
         kind = found;
       });
     } catch (error) {
+      await discardRest(request);
       this.#fail(exchange, error);
+      // The rest of a larger one is not waited for.
+      if (!request.complete) response.once('finish', () => request.destroy());
     } finally {
       this.#active.delete(controller);
-      discardRest(request, response);
       this.#record(exchange, kind, (performance.now() - begun) / 1000);
     }
   }
@@ -228,7 +235,7 @@ export class RegistryServer {
       return;
     }
     const call: Call = { exchange, services, caller, repository, reference };
-    using _place = this.#placeFor(exchange);
+    using _place = this.#placeFor(exchange, route);
     switch (route.kind) {
       case 'manifest':
         return await serveManifest(call);
@@ -245,17 +252,23 @@ export class RegistryServer {
     }
   }
 
-  #placeFor(exchange: Exchange): Disposable {
+  /** A place among the requests with bodies. Throws TOOMANYREQUESTS. */
+  #placeFor(exchange: Exchange, route: Route): Disposable {
     const isWrite = exchange.method === 'PATCH' || exchange.method === 'PUT' || exchange.method === 'POST';
-    if (isWrite && this.#writes >= MAX_WRITES) {
+    const isManifest = isWrite && route.kind === 'manifest';
+    const manifestBytes = isManifest ? Math.min(exchange.contentLength ?? MAX_MANIFEST_BYTES, MAX_MANIFEST_BYTES) : 0;
+    const isFull = this.#writes >= MAX_WRITES || this.#manifestBytes + manifestBytes > MAX_MANIFESTS_IN_FLIGHT_BYTES;
+    if (isWrite && isFull) {
       exchange.response.setHeader('Retry-After', '1');
       throw new RegistryError('TOOMANYREQUESTS');
     }
     const count = isWrite ? 1 : 0;
     this.#writes += count;
+    this.#manifestBytes += manifestBytes;
     return {
       [Symbol.dispose]: () => {
         this.#writes -= count;
+        this.#manifestBytes -= manifestBytes;
       },
     };
   }
@@ -268,7 +281,7 @@ export class RegistryServer {
     const scope =
       repository === undefined ? (route.kind === 'catalog' ? 'registry:catalog:*' : '') : scopeOf(repository, action);
     try {
-      const actor = await access.identify(parseAuthorization(exchange.request.headers.authorization));
+      const actor = await access.identify(credentialsOf(exchange, this.#options.services));
       const isAnonymous = actor.user === undefined && access.mode.kind !== 'open';
       if (repository === undefined || action === undefined) {
         // The base tells clients how to log in; the catalogue shows each what is his.
@@ -318,10 +331,16 @@ export class RegistryServer {
   }
 }
 
+/** What a request brings; where there are no users it is not looked at. */
+function credentialsOf(exchange: Exchange, services: RegistryServices): Credentials {
+  if (services.access.mode.kind === 'open') return { kind: 'none' };
+  return parseAuthorization(exchange.request.headers.authorization);
+}
+
 /** The actor of Basic credentials, for pages; wrong ones get a new challenge. */
 export async function loginActor(exchange: Exchange, services: RegistryServices): Promise<Actor> {
   try {
-    return await services.access.login(parseAuthorization(exchange.request.headers.authorization));
+    return await services.access.login(credentialsOf(exchange, services));
   } catch (error) {
     if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') challengeBasic(exchange, services);
     throw error;
@@ -354,13 +373,19 @@ function scopeOf(repository: RepositoryName, action: string | undefined): string
   return `repository:${repository}:${action === 'push' ? 'pull,push' : action}`;
 }
 
-/** A body nobody read is thrown away for a moment, so that the client sees the answer, then the connection is cut. */
-function discardRest(request: IncomingMessage, response: ServerResponse): void {
-  if (request.complete || request.destroyed) return;
-  request.resume();
-  const timer = setTimeout(() => request.destroy(), DISCARD_MS).unref();
-  response.once('close', () => {
-    if (request.complete) clearTimeout(timer);
+/** Reads on, so that a client that first sends everything gets to see its answer; bounded in bytes and time. */
+async function discardRest(request: IncomingMessage): Promise<void> {
+  if (request.complete || request.destroyed || request.readableEnded) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let bytes = 0;
+  request.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > MAX_DISCARDED_BYTES) resolve();
   });
-  request.once('end', () => clearTimeout(timer));
+  request.once('end', resolve);
+  request.once('close', resolve);
+  request.resume();
+  const timer = setTimeout(resolve, DISCARD_MS);
+  await promise;
+  clearTimeout(timer);
 }

@@ -413,7 +413,7 @@ class Builder {
         { hold: this.#hold },
         this.#signal,
       );
-      await this.#record(state, { containerConfig, diffId: layer.diffId, container: container.id });
+      await this.#record(state, { containerConfig, diffId: layer?.diffId, container: container.id });
       succeeded = true;
     } finally {
       if (this.#options.forceRemove || (this.#options.remove && succeeded)) {

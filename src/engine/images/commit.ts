@@ -120,7 +120,7 @@ export async function commitContainer(
   const image = await createChildImage(images, {
     // It may have been removed, by force, while the layer was written.
     parent: parentOf(images, container),
-    diffId: layer.diffId,
+    diffId: layer?.diffId,
     config,
     createdBy: container.command.join(' '),
     author: options.author,

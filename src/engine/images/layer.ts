@@ -12,7 +12,7 @@ import {
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { Layer, StagedLayer } from '#services/snapshots/contract.ts';
 import { FileGrowth } from '#system/disk/growing-file.ts';
-import { chainIds, type Digest } from '#types/digest.ts';
+import { chainIds, type Digest, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { progressMessage, reportProgress, type WriteProgress } from './progress.ts';
 
@@ -226,26 +226,34 @@ export function checkStaged(staged: StagedLayer, expected: Digest): void {
   if (staged.diffId !== expected) throw differentLayer(expected, staged.diffId);
 }
 
-/** Freezes a writable snapshot into a layer and keeps its tar, so that `save` and `push` can give it again. */
+/** Digest of an archive that holds nothing: 1024 zero bytes. */
+const EMPTY_ARCHIVE: Digest = digestOf(Buffer.alloc(1024));
+
+/**
+ * Freezes a writable snapshot into a layer and keeps its tar, so that `save` and `push` can give it again. The tree is
+ * read once: a container that goes on writing meanwhile is committed as it was seen.
+ * Compat: undefined when nothing was written; an empty layer is none.
+ */
 export async function commitSnapshot(
   images: ImageStore,
   key: string,
   options: { hold: LayerHold },
   signal?: AbortSignal,
-): Promise<Layer> {
+): Promise<Layer | undefined> {
   const blob = await images.content.write(
     images.snapshots.diff(key) as AsyncIterable<Buffer>,
     { lease: options.hold.lease },
     signal,
   );
-  const layer = await images.snapshots.commit(key);
-  options.hold.layers.add(layer.chainId);
-  if (layer.diffId !== blob.digest) {
-    throw new GantryError(
-      'system',
-      `layer ${layer.diffId} changed while it was committed (its archive is ${blob.digest})`,
-    );
+  const { digest } = blob;
+  if (digest === EMPTY_ARCHIVE) {
+    options.hold.lease.digests.delete(digest);
+    if (!images.isLayerBlob(digest)) await images.content.delete(digest);
+    return undefined;
   }
+  const parent = images.snapshots.parent(key);
+  options.hold.layers.add(chainUnder(parent, digest));
+  const layer = await images.snapshots.applyLayer(parent, images.content.read(digest), { expected: digest }, signal);
   images.setLayerBlob(layer.diffId, {
     digest: blob.digest,
     sizeBytes: blob.sizeBytes,

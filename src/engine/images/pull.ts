@@ -1,7 +1,6 @@
 /**
  * `docker pull`: a reference is resolved at the registry, its manifest (of an index: the entry for the platform) is
- * fetched unless it is here, its layers are taken in, and only then is the image recorded and named. Clients that want
- * the same image share the work.
+ * fetched unless it is here, its layers are taken in, and only then is the image recorded and named.
  */
 import { parseImageConfig } from '#services/images/config.ts';
 import type { RegistryRecords, StoredManifest } from '#services/images/registry-records.ts';
@@ -27,10 +26,9 @@ import { resolveForPlatform } from './inspect.ts';
 import { type LayerSource, takeInLayers } from './intake.ts';
 import { CONFIG_LIMIT_BYTES, checkImageManifest, type Descriptor, type Manifest, parseManifest } from './manifest.ts';
 import { amd64Level, chooseManifests } from './platform-choice.ts';
-import type { ProgressMessage, WriteProgress } from './progress.ts';
+import type { WriteProgress } from './progress.ts';
 import { pullObserver } from './pull-progress.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
-import type { SharedWork } from './shared-work.ts';
 
 /** Indexes within indexes are followed this deep. */
 const INDEX_DEPTH_LIMIT = 4;
@@ -40,8 +38,8 @@ export interface PullContext {
   readonly tar: TarCodec;
   readonly records: RegistryRecords;
   readonly registries: RegistryClient;
-  /** Images being pulled, by config digest. */
-  readonly pulls: SharedWork<Digest>;
+  /** Limits of downloads; read at each use. */
+  readonly limits: () => { readonly maxDownloads: number; readonly maxAttempts: number };
   readonly emit: EmitEvent;
 }
 
@@ -217,14 +215,9 @@ class Pull {
 
   /** The image, taken in if it is not here; its manifest and indexes are kept in either case. */
   async #takeIn(chosen: Chosen): Promise<Digest> {
-    const { images, pulls, records } = this.#context;
+    const { images, records } = this.#context;
     const id = chosen.image.config.digest;
-    if (images.get(id) === undefined) {
-      await pulls.run(id, { write: this.#options.write, signal: this.#signal }, async (write, signal) =>
-        this.#download(chosen, write, signal),
-      );
-      this.#signal.throwIfAborted();
-    }
+    if (images.get(id) === undefined) await this.#download(chosen);
     const { manifest } = chosen;
     images.setManifest(id, manifest.mediaType, manifest.bytes);
     for (const index of chosen.indexes) records.addIndex(id, index);
@@ -241,9 +234,9 @@ class Pull {
     }
   }
 
-  async #download(chosen: Chosen, write: (message: ProgressMessage) => void, signal: AbortSignal): Promise<Digest> {
-    const { images, tar } = this.#context;
-    const bytes = await this.#config(chosen.image.config, signal);
+  async #download(chosen: Chosen): Promise<void> {
+    const { images, tar, limits } = this.#context;
+    const bytes = await this.#config(chosen.image.config);
     const config = parseImageConfig(bytes);
     if (config.os !== 'linux') {
       throw new GantryError(
@@ -255,34 +248,25 @@ class Pull {
     if (diffIds.length !== chosen.image.layers.length) {
       throw new GantryError('invalid', "layers from manifest don't match image configuration");
     }
-    const observe = pullObserver(write);
-    const layers = diffIds.map((diffId, index) =>
-      this.#layer(chosen.image.layers[index] as Descriptor, diffId, observe),
-    );
+    const layers = diffIds.map((diffId, index) => this.#layer(chosen.image.layers[index] as Descriptor, diffId));
+    const observe = pullObserver(this.#options.write);
     using hold = images.hold();
-    await takeInLayers(layers, { images, tar, hold, observe }, signal);
-    signal.throwIfAborted();
-    return (await images.create(bytes, {})).id;
+    await takeInLayers(layers, { images, tar, hold, observe, ...limits() }, this.#signal);
+    this.#signal.throwIfAborted();
+    await images.create(bytes, {});
   }
 
-  #layer(layer: Descriptor, diffId: Digest, observe: ReturnType<typeof pullObserver>): LayerSource {
+  #layer(layer: Descriptor, diffId: Digest): LayerSource {
     const { digest, sizeBytes } = layer;
-    return {
-      digest,
-      sizeBytes,
-      diffId,
-      open: (offset, signal) =>
-        this.#repository.openBlob(
-          { digest, sizeBytes },
-          { offset, onRetry: (seconds) => observe({ digest }, { step: 'retrying', seconds }) },
-          signal,
-        ),
-    };
+    // Whoever else waits for the layer keeps this going after the client has left.
+    const open: LayerSource['open'] = (offset, signal) =>
+      this.#repository.openBlob({ digest, sizeBytes }, offset, signal);
+    return { digest, sizeBytes, diffId, open };
   }
 
-  async #config(config: Descriptor, signal: AbortSignal): Promise<Buffer> {
+  async #config(config: Descriptor): Promise<Buffer> {
     try {
-      return await this.#repository.configBlob(config.digest, CONFIG_LIMIT_BYTES, signal);
+      return await this.#repository.configBlob(config.digest, CONFIG_LIMIT_BYTES, this.#signal);
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
       throw new RegistryError(error.kind, `error pulling image configuration: ${error.message}`, {

@@ -6,7 +6,7 @@ import { RegistryError } from '#types/registry-error.ts';
 import { manifestUnknown } from './pull-manifest.ts';
 import { type Caller, publish, type RegistryServices, requireWritable } from './services.ts';
 
-/** Removes a tag alone, or a manifest with the tags that name it. A manifest an index needs is kept (DENIED). */
+/** Removes a tag alone, or a manifest with the tags that name it. A manifest an index needs is kept (UNSUPPORTED). */
 export function deleteManifest(
   services: RegistryServices,
   caller: Caller,
@@ -23,13 +23,11 @@ export function deleteManifest(
   const outcome = services.store.deleteManifest(repository, reference.digest);
   if (outcome === 'unknown') throw manifestUnknown(services, repository, reference);
   if (outcome === 'inUse')
-    throw new RegistryError('DENIED', {
-      message: 'requested access to the resource is denied: an index names this manifest; delete the index first',
-    });
+    throw new RegistryError('UNSUPPORTED', { message: 'an index names this manifest; delete the index first' });
   publish(services, caller, 'delete', { repository, digest: reference.digest });
 }
 
-/** Removes a blob from a repository. One that a manifest needs is kept (DENIED). */
+/** Removes a blob from a repository. One that a manifest needs is kept (UNSUPPORTED). */
 export function deleteBlob(
   services: RegistryServices,
   caller: Caller,
@@ -40,8 +38,6 @@ export function deleteBlob(
   const outcome = services.store.deleteBlob(repository, digest);
   if (outcome === 'unknown') throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
   if (outcome === 'inUse')
-    throw new RegistryError('DENIED', {
-      message: 'requested access to the resource is denied: a manifest names this blob; delete the manifest first',
-    });
+    throw new RegistryError('UNSUPPORTED', { message: 'a manifest names this blob; delete the manifest first' });
   publish(services, caller, 'delete', { repository, digest });
 }

@@ -9,11 +9,11 @@ import { GrowingBlob } from '#services/registry/growing-blob.ts';
 import { type ParsedManifest, parseManifest } from '#services/registry/manifest.ts';
 import type { ManifestReference } from '#services/registry/names.ts';
 import type { RegistryStore } from '#services/registry/store.ts';
-import type { Upstream } from '#system/registry-upstream/upstream.ts';
 import type { Digest } from '#types/digest.ts';
 import { errorMessage } from '#types/errors.ts';
 import { RegistryError } from '#types/registry-error.ts';
 import type { ReadableBlob } from './pull-blob.ts';
+import type { Upstream } from './upstream.ts';
 
 /** A tag checked this recently is not checked again. */
 const RECHECK_MS = 10_000;
@@ -25,6 +25,8 @@ export interface UpstreamCacheOptions {
   readonly upstream: Upstream;
   readonly now: () => number;
   readonly warn: (message: string) => void;
+  /** Ends what is being fetched. */
+  readonly stopping: AbortSignal;
   /** Largest blob that is fetched. */
   readonly maxBlobBytes: number;
   /** Bytes the whole cache may have; undefined: as much as the disk takes. */
@@ -75,7 +77,7 @@ export class UpstreamCache {
     const name = reference.kind === 'tag' ? reference.tag : reference.digest;
     try {
       if (cached !== undefined && reference.kind === 'tag') {
-        const digest = await upstream.manifestDigest(repository, name);
+        const digest = await upstream.tagDigest(repository, name, this.#options.stopping);
         if (digest === undefined) return undefined;
         if (digest === cached.digest || store.manifest(repository, { kind: 'digest', digest }) !== undefined) {
           store.setTag(repository, reference.tag, digest);
@@ -84,7 +86,7 @@ export class UpstreamCache {
         }
       }
       this.counts.misses += 1;
-      const fetched = await upstream.manifest(repository, name);
+      const fetched = await upstream.manifest(repository, name, this.#options.stopping);
       if (fetched === undefined) return undefined;
       const { digest, bytes } = fetched;
       const parsed: ParsedManifest = parseManifest(bytes, fetched.mediaType);
@@ -103,8 +105,7 @@ export class UpstreamCache {
 
   #stale(cached: StoredManifest | undefined, error: unknown): StoredManifest {
     this.#options.warn(`upstream: ${errorMessage(error)}`);
-    if (cached === undefined)
-      throw new RegistryError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause: error });
+    if (cached === undefined) throw unreachable(error);
     this.counts.stale += 1;
     return cached;
   }
@@ -125,49 +126,56 @@ export class UpstreamCache {
 
   /** Begins a fetch; resolves when its size is known. The download goes on when its readers leave. */
   async #fetch(repository: RepositoryName, digest: Digest, ended: () => void): Promise<GrowingBlob | undefined> {
-    const { store, upstream, maxBlobBytes, maxTotalBytes } = this.#options;
+    const { store, upstream, stopping } = this.#options;
+    const begun = Promise.withResolvers<GrowingBlob | undefined>();
     const path = store.files.uploadPath(randomUUID());
-    try {
-      const found = await upstream.blob(repository, digest);
-      if (found === undefined) {
-        ended();
-        return undefined;
-      }
-      const { sizeBytes, body } = found;
-      const room = Math.min(maxBlobBytes, (maxTotalBytes ?? Number.POSITIVE_INFINITY) - store.totals().blobBytes);
-      if (sizeBytes > room) {
-        body.destroy();
-        throw new RegistryError('DENIED', {
-          message: `requested access to the resource is denied: the cache has room for ${Math.max(0, room)} bytes`,
-        });
-      }
+    const take = async (sizeBytes: number, open: () => Promise<AsyncIterable<Buffer>>): Promise<void> => {
+      this.#requireRoom(sizeBytes);
+      const source = await open();
       await writeFile(path, '', { mode: 0o600, flag: 'wx' });
       const growing = new GrowingBlob(path, { place: store.files.path(digest), digest, sizeBytes });
-      void growing
-        .fill(body)
-        .then(() => store.addBlob(repository, { path, digest, sizeBytes }))
-        .catch(async (error: unknown) => {
-          this.#options.warn(`upstream: ${digest}: ${errorMessage(error)}`);
-          await rm(path, { force: true });
-        })
-        .finally(ended);
-      return growing;
-    } catch (error) {
-      ended();
-      if (error instanceof RegistryError) throw error;
-      throw new RegistryError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause: error });
-    }
+      begun.resolve(growing);
+      await growing.fill(source);
+      store.addBlob(repository, { path, digest, sizeBytes });
+    };
+    upstream
+      .blob(repository, digest, take, stopping)
+      .then((isFound) => {
+        if (!isFound) begun.resolve(undefined);
+      })
+      .catch(async (error: unknown) => {
+        this.#options.warn(`upstream: ${digest}: ${errorMessage(error)}`);
+        begun.reject(error instanceof RegistryError ? error : unreachable(error));
+        await rm(path, { force: true });
+      })
+      .finally(ended);
+    return await begun.promise;
+  }
+
+  /** Throws DENIED when a blob is too large for the cache. */
+  #requireRoom(sizeBytes: number): void {
+    const { store, maxBlobBytes, maxTotalBytes } = this.#options;
+    const room = Math.min(maxBlobBytes, (maxTotalBytes ?? Number.POSITIVE_INFINITY) - store.totals().blobBytes);
+    if (sizeBytes <= room) return;
+    const limit = `the cache has room for ${Math.max(0, room)} bytes`;
+    throw new RegistryError('DENIED', { message: `requested access to the resource is denied: ${limit}` });
   }
 
   /** Tags of the upstream; those here when it cannot be reached. */
   async tags(repository: RepositoryName, page: PageRequest, signal: AbortSignal): Promise<Page | undefined> {
     try {
-      return await this.#options.upstream.tags(repository, page, signal);
+      const all = await this.#options.upstream.tags(repository, signal);
+      const names = all?.filter((tag) => tag > page.last).toSorted();
+      return names && { names: names.slice(0, page.limit), hasMore: names.length > page.limit };
     } catch (error) {
       this.#options.warn(`upstream: ${errorMessage(error)}`);
       return undefined;
     }
   }
+}
+
+function unreachable(cause: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause });
 }
 
 async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -130,5 +130,7 @@ class Check {
       }
       await this.#tell({ ...about, images: [name], outcome: 'repaired', result: 'the image was removed' });
     }
+    // What a damaged image kept, too.
+    if (this.#broken.size > 0) await images.collection.collect();
   }
 }

@@ -10,6 +10,7 @@ import { randomUUID } from 'node:crypto';
 import { createReadStream, existsSync, renameSync, statSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { passBytes } from '#system/kernel/buffers.ts';
 import { hasCode } from '#system/kernel/errno.ts';
 import { type Digest, digestHex, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
@@ -164,7 +165,7 @@ export class Content implements ContentStore {
   /** Streams a blob; throws `notFound` when it is not there. */
   read(digest: Digest): AsyncIterable<Buffer> {
     if (!this.has(digest)) throw new GantryError('notFound', `content digest ${digest}: not found`);
-    return createReadStream(this.path(digest), { highWaterMark: READ_CHUNK_BYTES });
+    return counted(createReadStream(this.path(digest), { highWaterMark: READ_CHUNK_BYTES }));
   }
 
   /** Removes a blob unless a lease holds it. */
@@ -234,6 +235,13 @@ export class Content implements ContentStore {
       throw error;
     }
     await rm(target, { recursive: true, force: true });
+  }
+}
+
+async function* counted(stream: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const chunk of stream) {
+    passBytes(chunk.length);
+    yield chunk;
   }
 }
 

@@ -5,6 +5,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { FileGrowth } from '#system/disk/growing-file.ts';
+import { passBytes } from '#system/kernel/buffers.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import type { Ingest, IngestOptions, StoredBlob } from './contract.ts';
@@ -90,6 +91,7 @@ export class FileIngest implements Ingest {
     this.#offset += chunk.length;
     this.#pieces.push(chunk);
     this.#gathered += chunk.length;
+    passBytes(chunk.length);
     if (this.#gathered >= PIECE_BYTES) await this.#write();
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Database } from '#system/database/database.ts';
 import { type Digest, digestOf, isDigest } from '#types/digest.ts';
-import { errorMessage } from '#types/errors.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
 import { parseImageConfig } from './config.ts';
 import type { ImageStore } from './store.ts';
 
@@ -81,7 +81,10 @@ export class ImageAudit {
   }
 
   *#manifestProblems(): Generator<ImageRowProblem> {
-    for (const row of this.#database.all('SELECT digest, bytes, image FROM image_manifests')) {
+    const rows = this.#manifestTables().flatMap((table) =>
+      this.#database.all(`SELECT digest, bytes, image FROM ${table}`),
+    );
+    for (const row of rows) {
       const digest = String(row['digest']);
       const image = String(row['image']) as Digest;
       const actual = digestOf(row['bytes'] as Uint8Array);
@@ -92,6 +95,13 @@ export class ImageAudit {
         yield { row: 'manifest', id: digest, kind: 'corrupt', detail: `its bytes have digest ${actual}`, image };
       }
     }
+  }
+
+  /** Indexes lie beside manifests, once images are pulled by them. */
+  #manifestTables(): string[] {
+    return this.#database
+      .all("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('image_manifests', 'image_indexes')")
+      .map((row) => String(row['name']));
   }
 
   *#blobProblems(): Generator<ImageRowProblem> {
@@ -114,7 +124,7 @@ export class ImageAudit {
 
   /** Deletes a kept manifest. */
   forgetManifest(digest: string): void {
-    this.#database.run('DELETE FROM image_manifests WHERE digest = ?', digest);
+    for (const table of this.#manifestTables()) this.#database.run(`DELETE FROM ${table} WHERE digest = ?`, digest);
   }
 
   /** Makes an image one without parent. */
@@ -127,11 +137,12 @@ export class ImageAudit {
     this.#database.run('DELETE FROM image_layer_blobs WHERE diff_id = ?', diffId);
   }
 
-  /** Puts the right bytes under a kept manifest's digest; false when they are not. */
-  rewriteManifest(digest: Digest, bytes: Buffer): boolean {
-    if (digestOf(bytes) !== digest) return false;
-    this.#database.run('UPDATE image_manifests SET bytes = ? WHERE digest = ?', bytes, digest);
-    return true;
+  /** Puts the right bytes under a kept manifest's digest; throws when they are not. */
+  rewriteManifest(digest: Digest, bytes: Buffer): void {
+    const actual = digestOf(bytes);
+    if (actual !== digest) throw new GantryError('invalid', `its bytes have digest ${actual}`);
+    for (const table of this.#manifestTables())
+      this.#database.run(`UPDATE ${table} SET bytes = ? WHERE digest = ?`, bytes, digest);
   }
 
   /** Whether memory holds an image's config as its ID says. */

@@ -12,6 +12,8 @@ import type { LayerBlobRows } from './layer-blobs.ts';
 
 /** What keeps things. */
 export interface Roots {
+  /** An image whose row cannot be read may need anything: as long as there is one, nothing goes. */
+  isIncomplete(): boolean;
   images(): Iterable<{ readonly chain: readonly Digest[]; readonly diffIds: readonly Digest[] }>;
   readonly holds: Iterable<{ readonly layers: ReadonlySet<Digest> }>;
 }
@@ -70,6 +72,7 @@ export class Collection {
 
   /** Whether the tar of this diffID is a layer of an image or on the disk, over whichever parent. */
   isDiffNeeded(diffId: Digest): boolean {
+    if (this.#roots.isIncomplete()) return true;
     for (const record of this.#roots.images()) if (record.diffIds.includes(diffId)) return true;
     return this.#snapshots.layers().some((layer) => layer.diffId === diffId);
   }
@@ -99,6 +102,7 @@ export class Collection {
   }
 
   #layerInUse(chainId: Digest): boolean {
+    if (this.#roots.isIncomplete()) return true;
     for (const hold of this.#roots.holds) if (hold.layers.has(chainId)) return true;
     for (const record of this.#roots.images()) if (record.chain.includes(chainId)) return true;
     return false;
@@ -133,9 +137,9 @@ export class Collection {
     return (await this.#content.gc({ has: (digest) => this.isNeeded(digest) })).sizeBytes;
   }
 
-  /** Whether a blob belongs to a layer or is named by a kept manifest. */
+  /** Whether a blob belongs to a layer, is a layer's plain archive, or is named by a kept manifest. */
   isNeeded(digest: Digest): boolean {
-    return this.#blobs.names(digest) || this.#isNamedByManifest(digest);
+    return this.#blobs.names(digest) || this.isDiffNeeded(digest) || this.#isNamedByManifest(digest);
   }
 
   /** A layer's row may be lost; its manifest still tells that the bytes are wanted. */
@@ -147,6 +151,7 @@ export class Collection {
 
   /** Layers that no image, hold or snapshot needs, top first. */
   unneededLayers(): Digest[] {
+    if (this.#roots.isIncomplete()) return [];
     const snapshots = this.#snapshots;
     const needed = new Set<Digest>();
     for (const hold of this.#roots.holds)

@@ -109,7 +109,7 @@ export class ImageStore implements Images {
       content,
       snapshots,
       blobs: this.#blobs,
-      roots: { images: () => this.#rootsOfImages(), holds: this.#holds },
+      roots: { isIncomplete: () => this.#damaged.size > 0, images: () => this.#rootsOfImages(), holds: this.#holds },
     });
     for (const row of database.all('SELECT id, config, parent, last_tag_time FROM images')) this.#load(row);
     for (const row of database.all('SELECT name, image FROM image_references')) {

@@ -178,8 +178,9 @@ export class Uploads {
     return hash.digest('hex');
   }
 
-  /** Forgets an upload; throws when a request is writing to it. */
+  /** Forgets an upload, if it is still there; throws when a request is writing to it. */
   cancel(upload: Upload): void {
+    if (!this.#uploads.has(upload.id)) return;
     this.#take(upload);
     this.#forget(upload);
   }

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, constants } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { FileGrowth, readGrowingFile } from '#system/disk/growing-file.ts';
+import { passBytes } from '#system/kernel/buffers.ts';
 import { openAt } from '#system/kernel/path.ts';
 import { syncFileSystem } from '#system/kernel/sync.ts';
 import { type Compression, decompress, detectCompression } from '#system/tar/compression.ts';
@@ -50,12 +51,14 @@ async function extract(task: Extract<LayerTask, { task: 'extract' }>): Promise<E
       compression ??= detectCompression(chunk);
       if (task.hashFile && compression !== 'none') fileHash.update(chunk);
       // Decompressors read ahead; the reader uses its buffers again.
+      if (compression !== 'none') passBytes(chunk.length);
       yield compression === 'none' ? chunk : Buffer.from(chunk);
     }
   };
   const tar = async function* (): AsyncGenerator<Buffer> {
     for await (const chunk of decompress(bytes())) {
       tarSizeBytes += chunk.length;
+      if (compression !== 'none') passBytes(chunk.length);
       hash.update(chunk);
       yield chunk;
     }

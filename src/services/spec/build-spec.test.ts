@@ -69,7 +69,7 @@ test('an ordinary container gets docker’s namespaces, capabilities, sysctls an
     ['/proc', '/dev', '/dev/pts', '/sys', '/sys/fs/cgroup', '/dev/mqueue', '/dev/shm'],
   );
   assert.ok(spec.mounts.at(-1)?.options.includes('size=67108864'));
-  assert.equal(spec.linux.cgroupsPath, '/gantry/abc');
+  assert.equal(spec.linux.cgroupsPath, '/docker/abc');
   assert.deepEqual(spec.process.env, [
     'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     'HOSTNAME=box',
@@ -181,7 +181,7 @@ test('the container’s ulimits win over the daemon’s', () => {
 
 test('cgroup parents cannot climb out', () => {
   assert.equal(cgroupsPath('x', '../../etc', 'cgroupfs'), '/etc/x');
-  assert.equal(cgroupsPath('x', '', 'systemd'), 'system.slice:gantry:x');
+  assert.equal(cgroupsPath('x', '', 'systemd'), 'system.slice:docker:x');
 });
 
 test('capability arithmetic', () => {

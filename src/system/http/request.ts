@@ -6,8 +6,8 @@ import { type IncomingMessage, request as plainRequest } from 'node:http';
 import { request as tlsRequest } from 'node:https';
 import { GantryError } from '#types/errors.ts';
 
-export interface OutgoingRequest {
-  readonly method: 'GET' | 'HEAD' | 'POST';
+interface OutgoingRequest {
+  readonly method: 'POST';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
@@ -16,7 +16,7 @@ export interface OutgoingRequest {
 }
 
 /** Sends it; resolves when the answer's head is there. The caller reads or destroys the answer. */
-export function send(outgoing: OutgoingRequest, signal?: AbortSignal): Promise<IncomingMessage> {
+function send(outgoing: OutgoingRequest, signal?: AbortSignal): Promise<IncomingMessage> {
   const { url, method, headers, body, timeoutMs } = outgoing;
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const make = url.protocol === 'https:' ? tlsRequest : plainRequest;
@@ -29,18 +29,6 @@ export function send(outgoing: OutgoingRequest, signal?: AbortSignal): Promise<I
   });
   request.end(body);
   return promise;
-}
-
-/** The whole body, bounded. */
-export async function readLimited(response: IncomingMessage, limitBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limitBytes) throw new GantryError('invalid', `the answer is larger than ${limitBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 /** POSTs a text; its status. The answer's body is not read. */

@@ -38,6 +38,7 @@ const SIGNATURES = {
   fremovexattr: { returns: 'i32', arguments: ['i32', 'string'] },
   socket: { returns: 'i32', arguments: ['i32', 'i32', 'i32'] },
   bind: { returns: 'i32', arguments: ['i32', 'pointer', 'u32'] },
+  listen: { returns: 'i32', arguments: ['i32', 'i32'] },
   sendto: { returns: 'i64', arguments: ['i32', 'pointer', 'u64', 'i32', 'pointer', 'u32'] },
   recv: { returns: 'i64', arguments: ['i32', 'pointer', 'u64', 'i32'] },
   setsockopt: { returns: 'i32', arguments: ['i32', 'i32', 'i32', 'pointer', 'u32'] },

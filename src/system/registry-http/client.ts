@@ -61,7 +61,7 @@ export class HttpRegistryClient implements RegistryClient {
     const endpoints = await resolveEndpoints(access.domain, this.#options.options(), actions === 'pull');
     return this.#each(endpoints, signal, async (endpoint) => {
       const path = endpoint.prefix === '' ? access.path : `${endpoint.prefix}/${access.path}`;
-      await using transport = await this.#transport(endpoint);
+      const transport = await this.#transport(endpoint);
       const session = new Session({
         endpoint,
         transport,
@@ -117,7 +117,7 @@ export class HttpRegistryClient implements RegistryClient {
   ): Promise<{ readonly status: string; readonly identityToken: string }> {
     const endpoints = await resolveEndpoints(loginHost(credentials), this.#options.options(), false);
     const identityToken = await this.#each(endpoints, signal, async (endpoint) => {
-      await using transport = await this.#transport(endpoint);
+      const transport = await this.#transport(endpoint);
       const session = new Session({ endpoint, transport, tokens: this.#tokens, credentials, scopes: [] });
       await session.ping(signal);
       const call = { method: 'GET', url: session.url('/v2/'), headers: {} } as const;
@@ -152,7 +152,7 @@ export class HttpRegistryClient implements RegistryClient {
         ]
       : await resolveEndpoints(index, this.#options.options(), false);
     return this.#each(endpoints, signal, async (endpoint) => {
-      await using transport = await this.#transport(endpoint);
+      const transport = await this.#transport(endpoint);
       const session = new Session({
         endpoint,
         transport,

@@ -31,9 +31,6 @@ export interface RemoteManifest {
   readonly bytes: Buffer;
 }
 
-/** Told before a broken transfer is tried again. */
-export type OnRetry = (seconds: number) => void;
-
 /** What is uploaded. `open` gives the same bytes each time: a broken upload is resumed with the rest of them. */
 export interface BlobUpload {
   open(): AsyncIterable<Buffer>;
@@ -68,12 +65,12 @@ export interface RemoteRepository {
   /** An image's config, whole and verified. */
   configBlob(digest: Digest, limitBytes: number, signal: AbortSignal): Promise<Buffer>;
   /**
-   * A blob's bytes from `offset` on. A transfer that breaks is continued by range, a bounded number of times; more or
+   * A blob's bytes from `offset` on. A transfer that breaks is continued by range while that brings something; more or
    * fewer bytes than `sizeBytes` are an error. The digest of the whole is the reader's to check.
    */
   openBlob(
     blob: { digest: Digest; sizeBytes: number },
-    options: { offset: number; onRetry?: OnRetry },
+    offset: number,
     signal: AbortSignal,
   ): Promise<AsyncIterable<Buffer>>;
   /** Size of a blob; undefined when the repository has no such blob. */

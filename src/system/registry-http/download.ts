@@ -2,23 +2,17 @@
  * A blob's bytes as one stream, whatever happens to the connections it comes over: a broken one is followed by a new
  * request for the rest. The number of attempts without progress is bounded, and so are the bytes.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '#types/digest.ts';
-import type { OnRetry } from './contract.ts';
 import { contentError, RegistryError, withRequest } from './errors.ts';
 import { networkError } from './network-errors.ts';
 import { isBroken, type Session } from './session.ts';
 import { failed } from './tokens.ts';
 import { drop, type HttpAnswer } from './transport.ts';
 
-/** Attempts in a row that bring nothing new; docker's `--max-download-attempts` default. */
-const ATTEMPTS_LIMIT = 5;
-/** The pause grows by this with each attempt (docker's 5 s); a connection that did bring bytes is followed at once. */
-const PAUSE_STEP_SECONDS = 5;
-const PAUSE_LIMIT_SECONDS = 60;
-
-/** Connections one blob may take, however little each of them brings. */
-const CONNECTIONS_LIMIT = 200;
+/** Failures in a row that brought nothing new; after them the caller decides whether and when to go on. */
+const FAILURES_LIMIT = 2;
+/** Connections one stream may take, however little each of them brings. */
+const CONNECTIONS_LIMIT = 50;
 
 export interface Download {
   readonly session: Session;
@@ -26,8 +20,6 @@ export interface Download {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly offset: number;
-  readonly attempts?: number;
-  readonly onRetry?: OnRetry | undefined;
 }
 
 /** Opens the download; refusals come at once, breaks later are mended while reading. */
@@ -83,7 +75,7 @@ async function* pieces(answer: HttpAnswer, skipBytes: number): AsyncGenerator<Bu
 }
 
 async function* read(download: Download, first: AsyncIterable<Buffer>, signal: AbortSignal): AsyncGenerator<Buffer> {
-  const { sizeBytes, url, attempts = ATTEMPTS_LIMIT } = download;
+  const { sizeBytes, url } = download;
   let offset = download.offset;
   let failures = 0;
   let connections = 0;
@@ -102,24 +94,11 @@ async function* read(download: Download, first: AsyncIterable<Buffer>, signal: A
       signal.throwIfAborted();
       const known = error instanceof RegistryError ? error : withRequest('GET', url.href, networkError(error, url));
       failures = offset > start ? 1 : failures + 1;
-      if (failures >= attempts || connections >= CONNECTIONS_LIMIT || !isTemporary(known)) throw known;
-      await pause(download, { failures, known, signal });
+      if (failures >= FAILURES_LIMIT || connections >= CONNECTIONS_LIMIT || !isTemporary(known)) throw known;
     }
   }
 }
 
 function isTemporary(error: RegistryError): boolean {
   return isBroken(error) || /connection refused/.test(error.message) || error.status === 429 || error.status >= 500;
-}
-
-async function pause(
-  download: Download,
-  state: { failures: number; known: RegistryError; signal: AbortSignal },
-): Promise<void> {
-  if (state.failures === 1) return;
-  const seconds = Math.min(PAUSE_LIMIT_SECONDS, PAUSE_STEP_SECONDS * (state.failures - 1));
-  for (let left = seconds; left > 0; left -= 1) {
-    download.onRetry?.(left);
-    await delay(1000, undefined, { signal: state.signal });
-  }
 }

@@ -4,6 +4,7 @@
  */
 import { STATUS_CODES } from 'node:http';
 import { type ErrorKind, errorMessage, GantryError } from '#types/errors.ts';
+import { plainValue, readJson } from '#wire/go-json.ts';
 import { parseChallenges } from './challenge.ts';
 
 /** Codes this client knows, with their default message and what they mean for the caller. */
@@ -135,7 +136,9 @@ function bodyError(answer: FailedAnswer): RegistryError {
   if (type !== 'application/json' && type !== 'application/vnd.api+json') return byStatus(status, body);
   let parsed: unknown;
   try {
-    parsed = JSON.parse(body);
+    const read = readJson(body);
+    if (read === undefined) throw new Error('unexpected end of JSON input');
+    parsed = plainValue(read.value);
   } catch (error) {
     return unparsable(answer, errorMessage(error));
   }

@@ -1,14 +1,7 @@
 /** One repository at one endpoint, over an authenticated session (distribution-spec "Endpoints"). */
 import { createHash } from 'node:crypto';
 import { type Digest, digestOf, isDigest } from '#types/digest.ts';
-import type {
-  BlobUpload,
-  OnRetry,
-  RemoteDescriptor,
-  RemoteManifest,
-  RemoteRepository,
-  UploadedBlob,
-} from './contract.ts';
+import type { BlobUpload, RemoteDescriptor, RemoteManifest, RemoteRepository, UploadedBlob } from './contract.ts';
 import { openDownload } from './download.ts';
 import { contentError } from './errors.ts';
 import type { Session } from './session.ts';
@@ -166,11 +159,11 @@ export class HttpRepository implements RemoteRepository {
 
   openBlob(
     blob: { digest: Digest; sizeBytes: number },
-    options: { offset: number; onRetry?: OnRetry },
+    offset: number,
     signal: AbortSignal,
   ): Promise<AsyncIterable<Buffer>> {
     const url = this.#url(`blobs/${blob.digest}`);
-    return openDownload({ session: this.#session, url, ...blob, ...options }, signal);
+    return openDownload({ session: this.#session, url, ...blob, offset }, signal);
   }
 
   async blobSize(digest: Digest, signal: AbortSignal): Promise<number | undefined> {

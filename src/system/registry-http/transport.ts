@@ -59,8 +59,8 @@ interface TransportOptions {
   readonly timeouts: Timeouts;
 }
 
-/** Sends requests with one TLS configuration. */
-export class Transport implements AsyncDisposable {
+/** Sends requests with one TLS configuration. Idle connections end by themselves: a download may outlive its pull. */
+export class Transport {
   readonly #options: TransportOptions;
   readonly #dispatchers = new Map<string, Dispatcher>();
 
@@ -126,7 +126,8 @@ export class Transport implements AsyncDisposable {
     const key = `${url.protocol}${proxy ?? ''}`;
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const { Agent, ProxyAgent } = await import('undici');
+    // A bundle gives a CommonJS package as the default export only.
+    const { Agent, ProxyAgent } = (await import('undici')).default;
     const tls = url.protocol === 'https:' ? this.#tls() : {};
     const shared = {
       connections: CONNECTIONS_LIMIT,
@@ -159,11 +160,6 @@ export class Transport implements AsyncDisposable {
     } catch (error) {
       throw new GantryError('invalid', `registry certificates: ${(error as Error).message}`, { cause: error });
     }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#dispatchers.values()].map((dispatcher) => dispatcher.destroy()));
-    this.#dispatchers.clear();
   }
 }
 

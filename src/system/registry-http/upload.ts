@@ -111,16 +111,20 @@ async function sendStream(
   let sizeBytes = 0;
   let broken: unknown;
   const bytes = async function* (): AsyncGenerator<Buffer> {
+    let isReading = true;
     try {
       for await (const chunk of blob.open()) {
         hash.update(chunk);
         const skip = Math.min(chunk.length, Math.max(0, from.offset - sizeBytes));
         sizeBytes += chunk.length;
-        if (skip < chunk.length) yield skip === 0 ? chunk : chunk.subarray(skip);
         blob.onProgress?.(sizeBytes);
+        isReading = false;
+        if (skip < chunk.length) yield skip === 0 ? chunk : chunk.subarray(skip);
+        isReading = true;
       }
     } catch (error) {
-      broken = error;
+      // A request that breaks throws into the generator, too; that is not the source's failure.
+      if (isReading) broken = error;
       throw error;
     }
   };

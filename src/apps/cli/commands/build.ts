@@ -1,5 +1,5 @@
 /** `build` with the classic builder: the context as a tar, the Dockerfile's path, the daemon's messages. */
-import { parseReference } from '#types/reference.ts';
+import { encodeCredentials } from '#client/images.ts';
 import {
   type BuildContext,
   contextFromDirectory,
@@ -92,7 +92,7 @@ function checkTags(session: Session): void {
 async function registryConfig(session: Session): Promise<Record<string, string>> {
   // What cannot be read is left out; the build fails by itself if it needs it.
   const all: Record<string, Credentials> = await allCredentials(session).catch(() => ({}));
-  return { 'X-Registry-Config': Buffer.from(JSON.stringify(all)).toString('base64url') };
+  return { 'X-Registry-Config': encodeCredentials(all) };
 }
 
 function buildQuery(

@@ -99,6 +99,8 @@ export interface DaemonOptions {
   readonly labels: readonly string[];
   readonly insecureRegistries: readonly string[];
   readonly registryMirrors: readonly string[];
+  /** The registry this daemon serves; undefined: none. */
+  readonly ownRegistry: { readonly listen: string; readonly configFile: string } | undefined;
   /** Further hosts' mirrors and TLS; ours, not docker's. */
   readonly registryHosts: Readonly<Record<string, RegistryHostOptions>>;
   readonly registryCertificates: string;
@@ -252,6 +254,12 @@ function bridgeOf(raw: RawOptions): BridgeOptions {
   };
 }
 
+function ownRegistryOf(raw: RawOptions): DaemonOptions['ownRegistry'] {
+  const [listen, configFile] = [raw.text('registry-listen'), raw.text('registry-config')];
+  if (listen === '' && configFile !== '') throw new GantryError('invalid', '--registry-config needs --registry-listen');
+  return listen === '' ? undefined : { listen, configFile: configFile === '' ? '' : resolve(configFile) };
+}
+
 function cgroupDriverOf(raw: RawOptions): DaemonOptions['cgroupDriver'] {
   const option = raw.list('exec-opt').findLast((text) => text.startsWith('native.cgroupdriver='));
   return option === undefined ? undefined : (option.slice(option.indexOf('=') + 1) as 'cgroupfs' | 'systemd');
@@ -290,6 +298,7 @@ function typed(raw: RawOptions, configFile: string, environment: Environment): D
     labels: raw.list('label'),
     insecureRegistries: raw.list('insecure-registry'),
     registryMirrors: raw.list('registry-mirror'),
+    ownRegistry: ownRegistryOf(raw),
     registryHosts: registryHosts(raw.fileOnly('registry-hosts')),
     registryCertificates: String(raw.fileOnly('registry-certs-dir') ?? '/etc/docker/certs.d'),
     proxies: { http: proxy('http-proxy'), https: proxy('https-proxy'), no: proxy('no-proxy') },

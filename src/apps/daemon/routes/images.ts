@@ -3,7 +3,7 @@ import { bootstrapImage } from '#engine/images/bootstrap.ts';
 import { type CommitOptions, type CommittedContainer, commitContainer } from '#engine/images/commit.ts';
 import { importImage } from '#engine/images/import.ts';
 import { imageHistory, inspectImage } from '#engine/images/inspect.ts';
-import { LIST_FILTERS, listImages } from '#engine/images/list.ts';
+import { type ImageSummary, LIST_FILTERS, listImages } from '#engine/images/list.ts';
 import { loadImages } from '#engine/images/load.ts';
 import type { WriteProgress } from '#engine/images/progress.ts';
 import { type EmitEvent, type ImageUse, PRUNE_FILTERS, pruneImages, removeImage } from '#engine/images/remove.ts';
@@ -14,6 +14,7 @@ import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { type Platform, parsePlatform } from '#types/platform.ts';
+import { plainValue, readJson } from '#wire/go-json.ts';
 import { bodyBytes } from '../http/body.ts';
 import type { Handler, Route, RouteContext } from '../http/route.ts';
 
@@ -51,7 +52,9 @@ function jsonPlatform(context: RouteContext): Platform | undefined {
 export function decodePlatform(text: string): Platform {
   let value: { os?: unknown; architecture?: unknown; variant?: unknown };
   try {
-    value = JSON.parse(text) as typeof value;
+    const read = readJson(text);
+    if (read === undefined) throw new Error('EOF');
+    value = plainValue(read.value) as typeof value;
   } catch (error) {
     throw new GantryError('invalid', `failed to parse platform: ${errorMessage(error)}`, { cause: error });
   }
@@ -94,6 +97,12 @@ export async function streaming(context: RouteContext, work: (write: WriteProgre
 
 const body = (context: RouteContext): AsyncIterable<Buffer> => bodyBytes(context.request);
 
+/** Before API 1.43: no names are shown as `<none>`, no names of one kind as null. */
+function namesBefore43({ RepoTags: tags, RepoDigests: digests }: ImageSummary): object {
+  if (tags.length + digests.length === 0) return { RepoTags: ['<none>:<none>'], RepoDigests: ['<none>@<none>'] };
+  return { RepoTags: tags.length === 0 ? null : tags, RepoDigests: digests.length === 0 ? null : digests };
+}
+
 /** Routes of the Image tag that need no container engine. */
 export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   const { images, tar, emit, uses } = dependencies;
@@ -113,9 +122,7 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
       summaries.map((summary) => ({
         ...summary,
         ...(version.atLeast(44) ? {} : { VirtualSize: summary.Size }),
-        ...(version.atLeast(43) || summary.RepoTags.length + summary.RepoDigests.length > 0
-          ? {}
-          : { RepoTags: ['<none>:<none>'], RepoDigests: ['<none>@<none>'] }),
+        ...(version.atLeast(43) ? {} : namesBefore43(summary)),
       })),
     );
   };
@@ -139,10 +146,11 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   };
   const inspect: Handler = (context) => {
     const { query, version, params } = context;
-    if (query.flag('manifests') && query.text('platform') !== '') {
+    const platform = version.atLeast(49) ? jsonPlatform(context) : undefined;
+    const manifests = version.atLeast(48) && query.flag('manifests');
+    if (manifests && platform !== undefined) {
       throw new GantryError('invalid', 'conflicting options: manifests and platform options cannot both be set');
     }
-    const platform = version.atLeast(49) ? jsonPlatform(context) : undefined;
     context.json(
       inspectImage(images, params['name'] ?? '', {
         ...optionalPlatform(platform),

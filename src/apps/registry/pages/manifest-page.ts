@@ -10,6 +10,12 @@ const MAX_CONFIG_BYTES = 1024 * 1024;
 /** Rows of one table. */
 const MAX_ROWS = 500;
 
+/** Images need not be called artifacts of their configuration's type. */
+const PLAIN_CONFIGS: ReadonlySet<string> = new Set([
+  'application/vnd.oci.image.config.v1+json',
+  'application/vnd.docker.container.image.v1+json',
+]);
+
 export interface ManifestPage {
   readonly store: RegistryStore;
   readonly repository: RepositoryName;
@@ -37,7 +43,7 @@ export function manifestBody(page: ManifestPage): Html {
   return html`<h1><a href="/ui/r/${repository}">${repository}</a>${separator}${reference}</h1>
 <pre>docker pull ${host}/${repository}${separator}${reference}</pre>
 <dl><dt>Digest</dt><dd><code>${manifest.digest}</code></dd><dt>Type</dt><dd><code>${manifest.mediaType}</code></dd>
-${parsed.artifactType === '' ? html`` : html`<dt>Artifact</dt><dd><code>${parsed.artifactType}</code></dd>`}
+${parsed.artifactType === '' || PLAIN_CONFIGS.has(parsed.artifactType) ? html`` : html`<dt>Artifact</dt><dd><code>${parsed.artifactType}</code></dd>`}
 ${parsed.subject === undefined ? html`` : html`<dt>Subject</dt><dd>${manifestLink(repository, parsed.subject)}</dd>`}${annotations}</dl>
 ${isIndexType(manifest.mediaType) ? indexBody(repository, parsed) : imageBody(page, parsed)}
 ${referrers.length === 0 ? html`` : referrersBody(repository, referrers)}`;
@@ -118,8 +124,8 @@ function imageBody(page: ManifestPage, parsed: ParsedManifest): Html {
     .slice(0, MAX_ROWS)
     .map(
       (layer, index) =>
-        html`<tr><td class="number">${index + 1}</td><td><code>${layer.digest.slice(0, 19)}</code></td><td class="number">${humanSize(layer.sizeBytes)}</td><td><code>${commands[index] ?? layer.mediaType}</code></td></tr>`,
+        html`<tr><td>${index + 1}</td><td><code>${layer.digest.slice(0, 19)}</code></td><td class="number">${humanSize(layer.sizeBytes)}</td><td><code>${commands[index] ?? layer.mediaType}</code></td></tr>`,
     );
   return html`<dl>${facts.map(([name = '', value = '']) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
-<h2>Layers</h2><div class="scroll"><table><thead><tr><th class="number">#</th><th>Digest</th><th class="number">Size</th><th>Made by</th></tr></thead><tbody>${rows}</tbody></table></div>`;
+<h2>Layers</h2><div class="scroll"><table><thead><tr><th>#</th><th>Digest</th><th class="number">Size</th><th>Made by</th></tr></thead><tbody>${rows}</tbody></table></div>`;
 }

@@ -13,7 +13,7 @@ import type { Digest } from '#types/digest.ts';
 import { errorKind, errorMessage } from '#types/errors.ts';
 import { isId } from '#types/ids.ts';
 import { type Finding, imageName, imagesWithLayer, type Problem, type Run } from './finding.ts';
-import { refetchBlob, repositoriesOf, restoreBlob } from './restore.ts';
+import { refetchConfig, refetchManifest, repositoriesOf, restoreBlob } from './restore.ts';
 
 type Problems = AsyncGenerator<Problem, void, undefined>;
 
@@ -71,7 +71,7 @@ async function* checkBlobs(run: Run): Problems {
 }
 
 function blobRepair(run: Run, diffId: Digest): string {
-  const [repository] = repositoriesOf(run.context, imagesWithLayer(run.context.images, diffId));
+  const [repository] = repositoriesOf(run.context, imagesWithLayer(run.context.images, diffId), diffId);
   const from = repository === undefined ? '' : `fetch it again from ${repository.domain}/${repository.path}, or `;
   return `${from}make it again from the extracted layer`;
 }
@@ -168,35 +168,22 @@ async function restoreConfig(run: Run, id: Digest, signal: AbortSignal): Promise
     await images.audit().rewriteImage(id);
     return 'its row was written again from memory';
   }
-  const from = await refetchBlob(run.context, { digest: id }, [id], signal);
-  const chunks: Buffer[] = [];
-  for await (const chunk of images.content.read(id)) chunks.push(chunk);
-  await images.create(Buffer.concat(chunks));
-  await images.content.delete(id);
+  const from = await refetchConfig(run.context, id, images.audit().namesOf(id), signal);
   return `its config was fetched again from ${from}`;
 }
 
 async function restoreManifest(run: Run, problem: ImageRowProblem, signal: AbortSignal): Promise<string> {
-  const { images, fetcher } = run.context;
-  const audit = images.audit();
   const { image } = problem;
-  if (image === undefined || fetcher === undefined) {
-    audit.forgetManifest(problem.id);
-    return 'it was removed';
+  try {
+    if (image !== undefined)
+      return `it was fetched again from ${await refetchManifest(run.context, image, problem.id as Digest, signal)}`;
+  } catch (error) {
+    signal.throwIfAborted();
+    run.context.images.audit().forgetManifest(problem.id);
+    return `it was removed: ${errorMessage(error)}`;
   }
-  for (const repository of repositoriesOf(run.context, [image])) {
-    try {
-      const digest = problem.id as Digest;
-      const chunks: Buffer[] = [];
-      for await (const chunk of await fetcher.fetch({ repository, digest, kind: 'manifest' }, signal))
-        chunks.push(chunk);
-      if (audit.rewriteManifest(digest, Buffer.concat(chunks))) return `it was fetched again from ${repository.path}`;
-    } catch {
-      signal.throwIfAborted();
-    }
-  }
-  audit.forgetManifest(problem.id);
-  return 'it was removed, no registry gave it again';
+  run.context.images.audit().forgetManifest(problem.id);
+  return 'it was removed';
 }
 
 /** Layers that images name and that have no row. */

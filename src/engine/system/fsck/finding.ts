@@ -1,8 +1,9 @@
 /** What a check of the store tells, and what it works with. */
 import type { ContainerStore } from '#services/containers/store.ts';
+import type { RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
+import type { RegistryClient, RegistryCredentials } from '#system/registry-http/contract.ts';
 import type { Digest } from '#types/digest.ts';
-import type { Reference } from '#types/reference.ts';
 import type { EmitEvent } from '../../images/remove.ts';
 import type { Paths } from '../../settings.ts';
 
@@ -43,28 +44,17 @@ export interface Problem {
   readonly broken?: readonly Digest[];
 }
 
-/** Brings content back by digest from where it came. */
-export interface ContentFetcher {
-  /** The bytes under a digest of a repository; throws when they cannot be had. */
-  fetch(
-    wanted: {
-      readonly repository: Reference;
-      readonly digest: Digest;
-      readonly kind: 'blob' | 'manifest';
-      readonly sizeBytes?: number;
-    },
-    signal: AbortSignal,
-  ): Promise<AsyncIterable<Buffer>>;
-}
-
 /** What a check works with. */
 export interface FsckContext {
   readonly images: ImageStore;
   readonly containers: Pick<ContainerStore, 'all' | 'get' | 'isReserved'>;
   readonly paths: Pick<Paths, 'dataRoot' | 'container'>;
   readonly emit: EmitEvent;
-  /** Absent where no registry can be asked. */
-  readonly fetcher?: ContentFetcher | undefined;
+  /** Where lost content is asked for. */
+  readonly registries: Pick<RegistryClient, 'pull'>;
+  readonly records: Pick<RegistryRecords, 'places'>;
+  /** The caller's credentials for a registry. */
+  readonly credentials: (domain: string) => RegistryCredentials;
 }
 
 /** How many things were looked at. */

@@ -4,47 +4,87 @@
  */
 import { createHash } from 'node:crypto';
 import { decompressLayer, type LayerBlob, type LayerCompression } from '#services/images/store.ts';
+import type { RemoteRepository } from '#system/registry-http/contract.ts';
 import type { Digest } from '#types/digest.ts';
 import { errorKind, errorMessage, GantryError } from '#types/errors.ts';
-import { familiarName, nameOnly, parseReference, type Reference } from '#types/reference.ts';
+import { canonicalName, familiarName, nameOnly, parseReference, type Reference } from '#types/reference.ts';
+import { CONFIG_LIMIT_BYTES } from '../../images/manifest.ts';
 import { type FsckContext, imagesWithLayer } from './finding.ts';
 
-/** Repositories that are known to hold an image's content, as its digest references tell. */
-export function repositoriesOf(context: FsckContext, images: readonly Digest[]): Reference[] {
+/** Repositories that are known to hold an image's content, as its digest references and past transfers tell. */
+export function repositoriesOf(context: FsckContext, images: readonly Digest[], diffId?: Digest): Reference[] {
+  const names = images.flatMap((id) => context.images.get(id)?.repoDigests ?? []);
+  if (diffId !== undefined) names.push(...context.records.places(diffId).map(({ repository }) => repository));
   const found = new Map<string, Reference>();
-  for (const id of images) {
-    for (const name of context.images.get(id)?.repoDigests ?? []) {
-      const repository = nameOnly(parseReference(name));
-      found.set(familiarName(repository), repository);
-    }
+  for (const name of names) {
+    const repository = nameOnly(parseReference(name));
+    found.set(canonicalName(repository), repository);
   }
   return [...found.values()];
 }
 
-/** Fetches a blob again; returns the repository it came from. Throws the last failure, or `unavailable`. */
-export async function refetchBlob(
+/** Runs work on each repository until one succeeds; returns its name. Throws what all of them said. */
+async function inTurn(
   context: FsckContext,
-  blob: { readonly digest: Digest; readonly sizeBytes?: number },
-  images: readonly Digest[],
+  repositories: readonly Reference[],
+  work: (remote: RemoteRepository) => Promise<void>,
   signal: AbortSignal,
 ): Promise<string> {
-  const { fetcher } = context;
   const failures: string[] = [];
-  if (fetcher !== undefined) {
-    for (const repository of repositoriesOf(context, images)) {
-      try {
-        using lease = context.images.content.lease();
-        const source = await fetcher.fetch({ ...blob, repository, kind: 'blob' }, signal);
-        const limit = blob.sizeBytes === undefined ? {} : { limitBytes: blob.sizeBytes };
-        await context.images.content.write(source, { expected: blob.digest, lease, replace: true, ...limit }, signal);
-        return familiarName(repository);
-      } catch (error) {
-        signal.throwIfAborted();
-        failures.push(`${familiarName(repository)}: ${errorMessage(error)}`);
-      }
+  for (const repository of repositories) {
+    const { domain, path } = repository;
+    try {
+      await context.registries.pull({ domain, path, credentials: context.credentials(domain) }, work, signal);
+      return familiarName(repository);
+    } catch (error) {
+      signal.throwIfAborted();
+      failures.push(`${familiarName(repository)}: ${errorMessage(error)}`);
     }
   }
   throw new GantryError('unavailable', failures.join('; ') || 'no registry is known to have it');
+}
+
+/** Fetches a layer's blob again; returns the repository it came from. */
+function refetchBlob(context: FsckContext, diffId: Digest, blob: LayerBlob, signal: AbortSignal): Promise<string> {
+  const { content } = context.images;
+  const { digest, sizeBytes } = blob;
+  const repositories = repositoriesOf(context, imagesWithLayer(context.images, diffId), diffId);
+  const fetch = async (remote: RemoteRepository): Promise<void> => {
+    using lease = content.lease();
+    lease.digests.add(digest);
+    const source = await remote.openBlob({ digest, sizeBytes }, { offset: 0 }, signal);
+    await content.write(source, { expected: digest, limitBytes: sizeBytes, lease, replace: true }, signal);
+  };
+  return inTurn(context, repositories, fetch, signal);
+}
+
+/** Fetches an image's config again and writes its row. */
+export async function refetchConfig(
+  context: FsckContext,
+  id: Digest,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<string> {
+  // What the image is named says where it may have come from; a damaged image has no digest references to ask.
+  const repositories = [...repositoriesOf(context, [id]), ...names.map((name) => nameOnly(parseReference(name)))];
+  const fetch = async (remote: RemoteRepository): Promise<void> => {
+    await context.images.create(await remote.configBlob(id, CONFIG_LIMIT_BYTES, signal));
+  };
+  return inTurn(context, repositories, fetch, signal);
+}
+
+/** Fetches a kept manifest again. */
+export function refetchManifest(
+  context: FsckContext,
+  image: Digest,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<string> {
+  const fetch = async (remote: RemoteRepository): Promise<void> => {
+    const { bytes } = await remote.manifest(digest, signal);
+    context.images.audit().rewriteManifest(digest, bytes);
+  };
+  return inTurn(context, repositoriesOf(context, [image]), fetch, signal);
 }
 
 /** Makes the archive of a layer from its extracted tree; throws when the bytes come out otherwise. */
@@ -78,7 +118,7 @@ export async function restoreBlob(
   const { images } = context;
   const users = imagesWithLayer(images, diffId);
   const fetched = async (blob: LayerBlob): Promise<string> =>
-    `fetched again from ${await refetchBlob(context, blob, users, signal)}`;
+    `fetched again from ${await refetchBlob(context, diffId, blob, signal)}`;
   const packed = async (): Promise<string> => {
     await repackBlob(context, diffId, signal);
     return 'made again from the extracted layer';
