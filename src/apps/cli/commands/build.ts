@@ -1,5 +1,6 @@
 /** `build` with the classic builder: the context as a tar, the Dockerfile's path, the daemon's messages. */
 import { encodeCredentials } from '#client/images.ts';
+import { parseReference } from '#types/reference.ts';
 import {
   type BuildContext,
   contextFromDirectory,
