@@ -39,6 +39,29 @@ run -d --rm --restart always busybox
 run -a bogus busybox
 run --pull bogus busybox
 run --pull never nosuchimage
+run --mac-address bogus busybox true
+run --security-opt bogus busybox true
+run --security-opt seccomp=/nonexistent busybox
+run -v rel/path:/x:bogus busybox
+run --mount type=bind,source=/nonexistent,target=/x busybox
+run --tmpfs rel busybox true
+run --pid bogus busybox
+run --memory-swappiness 200 busybox
+run --link x:y:z busybox
+run --device-read-bps /dev/sda:x busybox
+run --restart on-failure:x busybox
+run --publish 99999:80 busybox
+run --expose 80:80 busybox
+run --volumes-from nosuch busybox true
+run --cap-add BOGUS busybox true
+run --sysctl a=b busybox
+create nosuch!
+create --name '!bad' busybox
+create --memory 1 busybox
+exec -e = nosuch x
+cp - nosuch:/x
+events --until 1 --since 0 --format '{{.Bogus}}'
+inspect nosuch nosuch2
 images a b
 images --tree -q
 images --tree --format x
@@ -213,6 +236,10 @@ plugin ls
 context ls
 context show
 context inspect
+inspect --size busybox -f '{{.Id}}'
+images --format '{{len .ID}} {{slice .ID 0 3}} {{index .ID 0}}'
+network inspect -f '{{range $k, $v := .Options}}{{$k}}={{$v}} {{end}}' bridge
+info -f '{{json .Swarm}} {{.CgroupDriver | printf "%s"}}'
 `;
 
 const CONTAINER_LIFE = `

@@ -126,8 +126,11 @@ export function inspectAny(session: Session): Promise<number> {
   return inspect(session, async (api, name) => {
     for (const [kind, path] of kinds) {
       try {
-        const size = kind === 'container' && session.flags.bool('size') ? true : undefined;
-        return await api.json('GET', path(name), { query: { size } });
+        const wantsSize = session.flags.bool('size');
+        const query = { size: kind === 'container' && wantsSize ? true : undefined };
+        const found = await api.json('GET', path(name), { query });
+        if (wantsSize && kind !== 'container') session.warn(`WARNING: --size ignored for ${kind}`);
+        return found;
       } catch (error) {
         if (!(error instanceof ApiError) || !NOT_HERE.has(error.status) || type !== '') throw error;
       }
