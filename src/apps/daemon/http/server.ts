@@ -166,7 +166,8 @@ export class ApiServer {
 
   async #run(call: Call): Promise<void> {
     const { request } = call;
-    const url = request.url ?? '/';
+    // Absolute form, as clients send it that take us for a proxy: the authority says nothing here.
+    const url = (request.url ?? '/').replace(/^https?:\/\/[^/?#]*(?=[/?]|$)/i, '');
     if (!url.startsWith('/')) throw new GantryError('invalid', 'invalid request URI');
     const path = unescapeComponent(pathOf(url));
     const clean = cleanPath(path);
