@@ -144,7 +144,6 @@ describe('names on user-defined networks', () => {
   test('other names are forwarded to the servers given with --dns, from inside the container', async () => {
     const net = await network('forward');
     // A server on the network's gateway, which only the container's own route reaches.
-    const gateway = await daemon.ok('network', 'inspect', '-f', '{{(index .IPAM.Config 0).Gateway}}', net);
     const socket = createSocket('udp4');
     const clients: string[] = [];
     socket.on('message', (query, from) => {
@@ -154,13 +153,15 @@ describe('names on user-defined networks', () => {
       socket.send(dnsResponse(query, { answers: isAddress ? answers : [] }), from.port, from.address);
     });
     const first = await start('forward-first', '--network', net);
+    const gateway = await daemon.inspect(first, `{{(index .NetworkSettings.Networks "${net}").Gateway}}`);
     socket.bind(53, gateway);
     await once(socket, 'listening');
     try {
       const asker = await start('forward', '--network', net, '--dns', gateway, '--dns-search', 'corp.test');
       assert.deepEqual(await lookup(asker, 'www.example.test'), ['9.9.9.9']);
       assert.deepEqual(await lookup(asker, 'www.example.test'), ['9.9.9.9']);
-      assert.deepEqual(clients, [await addressOf(asker, net)], 'asked once, then kept');
+      assert.deepEqual(new Set(clients), new Set([await addressOf(asker, net)]));
+      if (!daemon.foreign) assert.equal(clients.length, 1, 'asked once, then kept');
       assert.deepEqual(await lookup(asker, first), [await addressOf(first, net)]);
       assert.match(await daemon.ok('exec', asker, 'cat', '/etc/resolv.conf'), /^search corp\.test$/m);
     } finally {
