@@ -12,6 +12,7 @@ import type { Services } from '../services.ts';
 import type { RequestVersion } from './create/adjust-version.ts';
 import { parseContainerName, randomName } from './create/names.ts';
 import { type CreateContext, checkRequest, normaliseRequest } from './create/normalise.ts';
+import { addressMistakes } from './endpoint-request.ts';
 import { publishContainerEvent } from './events.ts';
 import { legacyLinks } from './links.ts';
 import { makeMounts } from './mount-points.ts';
@@ -92,6 +93,14 @@ function contextOf(services: Services, version: RequestVersion): CreateContext {
     machine: settings.machine,
     runtimes: Object.keys(runtimes),
     pathExists: existsSync,
+    endpointMistakes: (network, endpoint) => {
+      try {
+        return addressMistakes(services.networks.describe(services.networks.find(network).id), endpoint);
+      } catch {
+        // Compat: the network may come later.
+        return [];
+      }
+    },
     containerId: (reference) => {
       try {
         return containers.find(reference).id;

@@ -3,29 +3,30 @@
  * docker's checks of what depends on the network.
  */
 import type { ContainerRecord } from '#services/containers/container.ts';
-import { contains, parseCidr, parseIp } from '#services/networks/address.ts';
+import { contains, parseCidr, tryParseIp } from '#services/networks/address.ts';
 import type { EndpointRequest, NetworkDetails } from '#services/networks/contract.ts';
 import { parsePublishRequests } from '#services/networks/ports.ts';
 import { GantryError } from '#types/errors.ts';
 import { type Id, shortId } from '#types/ids.ts';
 import type { EndpointSettings } from '#wire/engine.ts';
-import { endpointMistakes, isUserDefined } from './create/validate.ts';
+import { endpointMistakes, isUserDefined, joinMistakes } from './create/validate.ts';
 import { parseLink } from './links.ts';
 
 /** Throws `invalid` with all that is wrong with the settings for this network. */
 export function checkEndpointSettings(network: NetworkDetails, settings: EndpointSettings): void {
   const wrong = [...endpointMistakes(network.name, settings), ...addressMistakes(network, settings)];
-  if (wrong.length === 0) return;
-  throw new GantryError('invalid', `invalid endpoint settings:\n${wrong.join('\n')}`);
+  if (wrong.length > 0) throw new GantryError('invalid', `invalid endpoint settings:\n${joinMistakes(wrong)}`);
 }
 
 /** Compat: an address can be asked for only where the subnet was, too. */
-function addressMistakes(network: NetworkDetails, { IPAMConfig: ipam }: EndpointSettings): string[] {
-  if (!isUserDefined(network.name)) return [];
+export function addressMistakes(
+  network: Pick<NetworkDetails, 'givenSubnets'>,
+  { IPAMConfig: ipam }: EndpointSettings,
+): string[] {
   return [ipam?.IPv4Address ?? '', ipam?.IPv6Address ?? ''].flatMap((text) => {
-    if (text === '') return [];
-    const address = parseIp(text);
-    const given = (network.givenSubnets ?? []).map((subnet) => parseCidr(subnet).subnet);
+    const address = tryParseIp(text);
+    if (address === undefined) return [];
+    const given = network.givenSubnets.map((subnet) => parseCidr(subnet).subnet);
     const family = given.filter((subnet) => subnet.family === address.family);
     if (family.some((subnet) => contains(subnet, address))) return [];
     return family.length > 0

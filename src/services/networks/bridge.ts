@@ -460,7 +460,10 @@ export class BridgeDriver implements NetworkDriver {
     };
   }
 
-  /** Closes sockets. Rules and bridges stay for containers that go on running, otherwise they go too. */
+  /**
+   * Closes sockets. Rules and the default bridge stay for containers that go on running, otherwise they go too.
+   * User-defined bridges stay as dockerd leaves them: removing one takes a grace period, and the next start uses it.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [name, timer] of this.#lingering) {
       clearTimeout(timer);
@@ -470,7 +473,7 @@ export class BridgeDriver implements NetworkDriver {
     await this.#ports.release(records.flatMap((record) => record.endpoint.ports));
     if (records.length === 0) {
       this.#table.remove();
-      for (const { device } of this.#networks.values()) removeBridge(this.#netlink, device);
+      if (this.#default !== undefined) removeBridge(this.#netlink, this.#built(this.#default.id).device);
     } else this.#table[Symbol.dispose]();
     this.#netlink[Symbol.dispose]();
   }

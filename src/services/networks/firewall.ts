@@ -114,8 +114,8 @@ function skeleton(table: string): string {
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname . ip saddr @inside ct status dnat masquerade
     oifname . ip6 saddr @inside6 ct status dnat masquerade
-    oifname . ip saddr @inside accept
-    oifname . ip6 saddr @inside6 accept
+    # Between our networks the asking container is shown as it is.
+    oifname @bridges accept
     snat ip to ip saddr map @source
     snat ip6 to ip6 saddr map @source6
     ip saddr @masqueraded masquerade

@@ -29,10 +29,7 @@ export function checkSpec(spec: NetworkSpec): void {
   }
   if (spec.configFrom !== '') checkDependent(spec);
   if (spec.ipam.driver !== 'default' && spec.ipam.driver !== 'null')
-    throw new GantryError(
-      'notFound',
-      `could not find plugin ${spec.ipam.driver} in v1 plugin registry: plugin "${spec.ipam.driver}" not found`,
-    );
+    throw new GantryError('notFound', `plugin ${JSON.stringify(spec.ipam.driver)} not found`);
 }
 
 function checkDependent({ ipam, ipv4, ipv6, labels, options }: NetworkSpec): void {

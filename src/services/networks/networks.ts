@@ -138,7 +138,10 @@ class LocalNetworks implements Networks {
     const network = this.#find(id);
     const { pools, made: _made, isPending: _isPending, ipam, ...shown } = network;
     const driver = this.#drivers.get(network.driver);
-    const subnets = network.configOnly ? ipam.pools : pools.map(({ isGiven: _isGiven, ...pool }) => pool);
+    // Compat: what was given is shown as it was given, then what was allocated.
+    const given = ipam.pools.filter(({ subnet }) => network.configOnly || pools.some((pool) => pool.subnet === subnet));
+    const allocated = pools.filter(({ isGiven }) => !isGiven).map(({ isGiven: _isGiven, ...pool }) => pool);
+    const subnets = [...given, ...allocated];
     return {
       ...shown,
       ...summaryOf(network),
@@ -164,11 +167,7 @@ class LocalNetworks implements Networks {
       return summaryOf(record);
     }
     const driver = this.#drivers.get(spec.driver);
-    if (driver === undefined)
-      throw new GantryError(
-        'notFound',
-        `could not find plugin ${spec.driver} in v1 plugin registry: plugin "${spec.driver}" not found`,
-      );
+    if (driver === undefined) throw new GantryError('notFound', `plugin ${JSON.stringify(spec.driver)} not found`);
     const { scope, ...kept } = spec.configFrom === '' ? spec : applyConfiguration(spec, all);
     if (scope === 'swarm')
       throw new GantryError('forbidden', 'cannot create a swarm scoped network when swarm is not active');

@@ -199,19 +199,28 @@ export function checkPlatform(
   }
 }
 
-/** Endpoint settings of all networks, all mistakes of one network together. */
-export function checkEndpoints(endpoints: Readonly<Record<string, EndpointSettings | null>>): void {
+/** Several mistakes as one text, the way docker lists them. */
+export function joinMistakes(mistakes: readonly string[]): string {
+  if (mistakes.length === 1) return mistakes[0] ?? '';
+  return mistakes.map((mistake) => `* ${mistake.replaceAll('\n', '\n\t')}`).join('\n');
+}
+
+/** Endpoint settings of all networks, all mistakes of one network together; `more` finds those that depend on it. */
+export function checkEndpoints(
+  endpoints: Readonly<Record<string, EndpointSettings | null>>,
+  more: (network: string, endpoint: EndpointSettings) => string[],
+): void {
   const failures: string[] = [];
   for (const [name, endpoint] of Object.entries(endpoints)) {
     if (endpoint === null) {
       failures.push(`invalid config for network ${name}: EndpointsConfig is nil`);
       continue;
     }
-    const wrong = endpointMistakes(name, endpoint);
+    const wrong = [...endpointMistakes(name, endpoint), ...more(name, endpoint)];
     if (wrong.length > 0)
-      failures.push(`invalid config for network ${name}: invalid endpoint settings:\n${wrong.join('\n')}`);
+      failures.push(`invalid config for network ${name}: invalid endpoint settings:\n${joinMistakes(wrong)}`);
   }
-  if (failures.length > 0) refuse(failures.join('\n'));
+  if (failures.length > 0) refuse(joinMistakes(failures));
 }
 
 /** Whether a network mode or name means a network that somebody made. */
@@ -230,10 +239,10 @@ export function endpointMistakes(network: string, endpoint: EndpointSettings): s
   const { IPv4Address: v4 = '', IPv6Address: v6 = '' } = ipam ?? {};
   const linkLocal = ipam?.LinkLocalIPs ?? [];
   if ((v4 !== '' || v6 !== '' || linkLocal.length > 0) && !userDefined) {
-    wrong.push('user-specified IP address is supported on user-defined networks only');
+    wrong.push('user specified IP address is supported on user defined networks only');
   }
   if ((endpoint.Aliases ?? []).length > 0 && !userDefined) {
-    wrong.push('network-scoped aliases are only supported for user-defined networks');
+    wrong.push('network-scoped alias is supported only for containers in user defined networks');
   }
   if (v4 !== '' && isIP(v4) !== 4) wrong.push(`invalid IPv4 address: ${v4}`);
   if (v6 !== '' && isIP(v6) !== 6) wrong.push(`invalid IPv6 address: ${v6}`);
