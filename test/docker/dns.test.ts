@@ -15,8 +15,8 @@ describe('names on user-defined networks', () => {
     daemon = await startDaemon();
   });
   after(async () => {
-    const containers = (await daemon.ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (!daemon.foreign && containers.length > 0) await daemon.ok('rm', '-fv', ...containers);
+    const listed = await daemon.ok('ps', '-aq', '--filter', `name=^/${daemon.bridge}-`);
+    if (listed !== '') await daemon.ok('rm', '-fv', ...listed.split('\n'));
     for (const network of networks) await daemon.docker(['network', 'rm', network]);
     await daemon[Symbol.asyncDispose]();
   });
@@ -122,11 +122,14 @@ describe('names on user-defined networks', () => {
   test('the default bridge has no resolver, until the container joins a network that has', async () => {
     const net = await network('later');
     const web = await start('later-web', '--network', net);
-    const plain = await start('plain');
+    const plain = await start('plain', '--dns', '127.0.0.1');
     assert.doesNotMatch(await daemon.ok('exec', plain, 'cat', '/etc/resolv.conf'), /127\.0\.0\.11/);
     await daemon.ok('network', 'connect', net, plain);
     assert.match(await daemon.ok('exec', plain, 'cat', '/etc/resolv.conf'), /127\.0\.0\.11/);
     assert.deepEqual(await lookup(plain, web), [await addressOf(web, net)]);
+    await daemon.ok('network', 'disconnect', net, plain);
+    const { stdout, stderr } = await daemon.docker(['exec', plain, 'nslookup', '-type=a', web, '127.0.0.11']);
+    assert.match(stdout + stderr, /SERVFAIL/, 'the resolver is still there, for its file still names it');
   });
 
   test('a container may serve port 53 itself', async () => {
