@@ -110,6 +110,34 @@ describe('names on user-defined networks', () => {
     assert.deepEqual(await lookup(asker, web), []);
   });
 
+  test('IPv6 addresses are answered and lead back', async () => {
+    const group = (0x1000 + (Date.now() % 0xe000)).toString(16);
+    const prefix = `fd${(process.pid & 255).toString(16).padStart(2, '0')}:${group}:53::`;
+    const net = await network('six', '--ipv6', '--subnet', `${prefix}/64`);
+    const web = await start('six-web', '--network', net, '--ip6', `${prefix}53`);
+    const asker = await start('six-asker', '--network', net);
+    const answer = await daemon.ok('exec', asker, 'nslookup', '-type=aaaa', web, '127.0.0.11');
+    assert.match(answer, new RegExp(`Address: ${prefix}53$`, 'm'));
+    const pointer = await daemon.ok('exec', asker, 'nslookup', `${prefix}53`, '127.0.0.11');
+    assert.match(pointer, new RegExp(`name = ${web}\\.${net}`));
+  });
+
+  test('on an internal network names of others are not forwarded through the host', async () => {
+    const net = await network('internal', '--internal');
+    const web = await start('internal-web', '--network', net);
+    const asker = await start('internal-asker', '--network', net);
+    assert.deepEqual(await lookup(asker, web), [await addressOf(web, net)]);
+    const { stdout, stderr } = await daemon.docker([
+      'exec',
+      asker,
+      'nslookup',
+      '-type=a',
+      'example.test',
+      '127.0.0.11',
+    ]);
+    assert.match(stdout + stderr, /SERVFAIL/);
+  });
+
   test('links are names for the linking container alone', async () => {
     const net = await network('links');
     const store = await start('store', '--network', net);
