@@ -21,6 +21,8 @@ export interface Engine extends AsyncDisposable {
   daemonPids(): number[];
   /** Process IDs of the shims. */
   shimPids(): number[];
+  /** Arguments of nsenter that lead into the network the daemon lives in. */
+  readonly networkNamespace: readonly string[];
 }
 
 /** Processes with `mark` in their command line, except those whose program matches `except`. */
@@ -44,6 +46,7 @@ export async function startGantry(release: string): Promise<Engine> {
     name: 'gantry',
     environment: { DOCKER_HOST: daemon.host, DOCKER_CONFIG: join(daemon.directory, 'docker-config') },
     daemonPids: () => [daemon.pid, ...descendantsOf(daemon.pid)],
+    networkNamespace: ['-n', '-t', String(daemon.pid)],
     shimPids: () => processesWith(daemon.directory, /shim/).concat(processesByDirectory(daemon.directory)),
     [Symbol.asyncDispose]: () => daemon[Symbol.asyncDispose](),
   };
@@ -85,6 +88,7 @@ export async function startDockerd(): Promise<Engine | undefined> {
     name: 'dockerd',
     environment,
     daemonPids: () => [child.pid ?? 0, ...descendantsOf(child.pid ?? 0)],
+    networkNamespace: ['-n', '-t', String(child.pid)],
     shimPids: () => processesWith(directory, /shim/),
     [Symbol.asyncDispose]: () => stop(child, directory),
   };

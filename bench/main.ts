@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { busyboxTar } from '../test/harness/busybox.ts';
 import { run } from '../test/harness/processes.ts';
 import { type Engine, startDockerd, startGantry } from './engines.ts';
+import { ImageBench, imageFloors, imageRows } from './image-rows.ts';
 import { makeRelease } from './release.ts';
 import { ROWS, type Row, timed } from './rows.ts';
 
@@ -75,7 +76,9 @@ async function compare(row: Row, engines: readonly Engine[], rounds: number): Pr
     (values[0] ?? []).length < 2
       ? ''
       : `  (${values.map((all) => `${Math.min(...all).toFixed(0)}–${Math.max(...all).toFixed(0)}`).join(', ')})`;
-  const good = Number.isNaN(ratio) || ratio <= row.limit;
+  const peak = row.peakMemory;
+  const fits = peak === undefined || peak.kiB() <= peak.limitKiB;
+  const good = (Number.isNaN(ratio) || ratio <= row.limit) && fits;
   const columns = [row.name.padEnd(18), show(ours, row.unit).padStart(12)];
   if (!Number.isNaN(theirs)) {
     columns.push(
@@ -85,6 +88,7 @@ async function compare(row: Row, engines: readonly Engine[], rounds: number): Pr
     );
     columns.push(good ? '  ok' : '  MISSED');
   }
+  if (peak !== undefined) columns.push(` peak ${Math.round(peak.kiB() / 1024)} MiB${fits ? '' : ' TOO MUCH'}`);
   process.stdout.write(`${columns.join(' ')}${spread}\n`);
   return good;
 }
@@ -120,12 +124,15 @@ async function compareCli(release: string, gantry: Engine): Promise<boolean> {
 
 /** Returns the exit code: 1 when a limit was missed. */
 export async function runBench(options: BenchOptions): Promise<number> {
-  const rows = ROWS.filter((row) => options.only.length === 0 || options.only.some((word) => row.name.includes(word)));
+  await using images = new ImageBench();
+  const all = [...ROWS, ...imageRows(images)];
+  const rows = all.filter((row) => options.only.length === 0 || options.only.some((word) => row.name.includes(word)));
   if (rows.length === 0) {
-    process.stderr.write(`no such row; there are: ${ROWS.map((row) => row.name).join(', ')}\n`);
+    process.stderr.write(`no such row; there are: ${all.map((row) => row.name).join(', ')}\n`);
     return 2;
   }
   await printFloors();
+  if (rows.some(({ name }) => name.startsWith('image-'))) process.stdout.write(`${await imageFloors(images)}\n\n`);
   using release = await makeRelease();
   await using gantry = await startGantry(release.directory);
   const dockerd = await startDockerd();

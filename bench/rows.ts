@@ -19,6 +19,8 @@ export interface Row {
   readonly rounds: number;
   readonly quickRounds: number;
   measure(engine: Engine): Promise<number>;
+  /** Highest resident memory of our daemon in this row, where there is a limit for it. */
+  readonly peakMemory?: { readonly limitKiB: number; kiB(): number };
 }
 
 /** Runs the docker CLI, requiring success. */

@@ -37,14 +37,21 @@ export async function bundle(target: string): Promise<void> {
     ...COMMON,
     entryPoints: {
       gantryd: `${root}src/apps/daemon/main.ts`,
+      registry: `${root}src/apps/registry/main.ts`,
       // Worker threads start from a file of their own.
       'view-worker': `${root}src/services/archive/view-worker.ts`,
+      'bcrypt-worker': `${root}src/services/registry/access/bcrypt-worker.ts`,
+      'layer-worker': `${root}src/services/snapshots/layer-worker.ts`,
     },
     outdir: resolve(target, 'dist'),
     outExtension: { '.js': '.mjs' },
     chunkNames: 'chunks/[name]-[hash]',
     splitting: true,
     format: 'esm',
+    // Packages written as CommonJS ask for built-in modules with require().
+    banner: {
+      js: 'import{createRequire as bundleRequire}from"node:module";const require=bundleRequire(import.meta.url);',
+    },
   });
 }
 

@@ -1,5 +1,6 @@
 /** A negotiated connection to a daemon: what every group of operations calls. */
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { SystemVersion } from '#wire/engine.ts';
 import type { Endpoint } from './endpoint.ts';
 import { HijackedStream, jsonLines } from './streams.ts';
@@ -108,6 +109,11 @@ export class Connection implements Disposable {
   /** A request answered by JSON lines. Leaving the loop ends the request. */
   async *lines<T>(method: string, path: string, settings: RequestSettings = {}): AsyncGenerator<T, void, undefined> {
     yield* jsonLines<T>((await this.request(method, path, settings)) as AsyncIterable<Buffer>);
+  }
+
+  /** A connection without HTTP on it. */
+  async dial(signal?: AbortSignal): Promise<Socket> {
+    return await this.transport.dial(signal);
   }
 
   /** A request that takes the connection over. */

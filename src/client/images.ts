@@ -30,9 +30,14 @@ export interface ProgressMessage {
 
 export type Progress = AsyncGenerator<ProgressMessage, void, undefined>;
 
+/** Credentials as a header's value; the padding is needed, dockerd takes the header for none without it. */
+export function encodeCredentials(value: unknown): string {
+  return Buffer.from(JSON.stringify(value)).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+}
+
 function authHeader(auth: AuthConfig | undefined): Record<string, string> {
   if (auth === undefined) return {};
-  return { 'X-Registry-Auth': Buffer.from(JSON.stringify(auth)).toString('base64url') };
+  return { 'X-Registry-Auth': encodeCredentials(auth) };
 }
 
 const TAR = { 'Content-Type': 'application/x-tar' };
@@ -161,9 +166,7 @@ export class Images {
   ): Progress {
     const { registryConfig, signal } = options;
     const auth: Record<string, string> =
-      registryConfig === undefined
-        ? {}
-        : { 'X-Registry-Config': Buffer.from(JSON.stringify(registryConfig)).toString('base64url') };
+      registryConfig === undefined ? {} : { 'X-Registry-Config': encodeCredentials(registryConfig) };
     return this.#connection.lines('POST', '/build', { query, stream: context, headers: { ...TAR, ...auth }, signal });
   }
 

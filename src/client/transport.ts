@@ -24,6 +24,7 @@ const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
   403: 'forbidden',
   404: 'notFound',
   409: 'conflict',
+  429: 'tooManyRequests',
   501: 'notImplemented',
   503: 'unavailable',
 };
@@ -146,6 +147,31 @@ export class Transport implements Disposable {
       }
     }
     return await readText(await this.send('GET', path));
+  }
+
+  /** Opens a connection and leaves it alone. */
+  async dial(signal?: AbortSignal): Promise<Socket> {
+    const { endpoint } = this;
+    const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+    const options = { allowHalfOpen: true, ...(signal === undefined ? {} : { signal }) };
+    let socket: Socket;
+    if (endpoint.kind === 'unix')
+      socket = process.getBuiltinModule('node:net').connect({ ...options, path: endpoint.socketPath });
+    else if (endpoint.tls === undefined)
+      socket = process
+        .getBuiltinModule('node:net')
+        .connect({ ...options, host: endpoint.hostname, port: endpoint.port });
+    else
+      socket = process
+        .getBuiltinModule('node:tls')
+        .connect({ ...options, ...(this.#target() as import('node:tls').ConnectionOptions) });
+    const failed = (error: Error): void => reject(connectionError(endpoint, error));
+    socket.once('error', failed);
+    socket.once(endpoint.kind === 'tcp' && endpoint.tls !== undefined ? 'secureConnect' : 'connect', () => {
+      socket.off('error', failed);
+      resolve(socket);
+    });
+    return await promise;
   }
 
   /** Asks for an upgrade to `protocol` and takes the connection over. */

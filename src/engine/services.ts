@@ -6,12 +6,14 @@ import type { Archives } from '#services/archive/contract.ts';
 import type { ContainerStore } from '#services/containers/store.ts';
 import type { Resolver } from '#services/dns/contract.ts';
 import type { Events } from '#services/events/events.ts';
+import type { RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { LogDrivers } from '#services/logs/contract.ts';
 import type { Networks } from '#services/networks/contract.ts';
 import type { Snapshotter } from '#services/snapshots/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
 import type { Volumes } from '#services/volumes/contract.ts';
+import type { RegistryClient } from '#system/registry-http/contract.ts';
 import type { ShimLauncher } from '#system/runtime/contract.ts';
 import type { Settings } from './settings.ts';
 
@@ -34,6 +36,8 @@ export interface Services {
   readonly networks: Networks;
   /** The embedded resolver of user-defined networks. */
   readonly resolver: Resolver | undefined;
+  readonly registries: RegistryClient;
+  readonly registryRecords: RegistryRecords;
   readonly settings: Settings;
   readonly shims: ShimLauncher;
   readonly snapshots: Snapshotter;

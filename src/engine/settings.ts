@@ -1,6 +1,7 @@
 /** The daemon's configuration as use-cases see it, and where each thing lies on disk. */
 import { join } from 'node:path';
 import type { SpecHost } from '#services/spec/build-spec.ts';
+import type { RegistryOptions } from '#system/registry-http/endpoints.ts';
 import type { Id } from '#types/ids.ts';
 import type { DaemonDefaults, MachineInfo } from './containers/create/defaults.ts';
 
@@ -79,6 +80,27 @@ export interface ReloadableSettings {
   readonly registryMirrors: readonly string[];
   /** Driver → options given to new networks (`--default-network-opt`). */
   readonly networkOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** How registries are reached. */
+  readonly registry: RegistryOptions;
+  readonly downloads: { readonly maxDownloads: number; readonly maxAttempts: number };
+  readonly maxConcurrentUploads: number;
   /** Values given to containers that name none. */
   readonly defaults: DaemonDefaults;
+}
+
+/**
+ * The runtime of that name: a configured one, or a shim by its own name (`io.containerd.runsc.v1`), which needs no
+ * configuration. Compat: a path to a shim's binary is none.
+ */
+export function findRuntime(
+  { runtimes }: Pick<ReloadableSettings, 'runtimes'>,
+  name: string,
+): RuntimeSettings | undefined {
+  if (Object.hasOwn(runtimes, name)) return runtimes[name];
+  return isShimName(name) ? { path: undefined, args: [], shim: name } : undefined;
+}
+
+/** A name with a dot in it and no path. */
+export function isShimName(name: string): boolean {
+  return /^[^./][^/]*\.[^/]*$/.test(name);
 }

@@ -8,6 +8,12 @@ export function parseUntilFilter(filters: ReadonlyMap<string, readonly string[]>
   const values = filters.get('until');
   if (values === undefined || values.length === 0) return undefined;
   if (values.length > 1) throw new GantryError('invalid', 'more than one until filter specified');
-  const timeNs = parseTimestamp(values[0] ?? '', Date.now());
-  return Number(timeNs / 1_000_000n);
+  const [text = ''] = values;
+  try {
+    return Number(parseTimestamp(text, Date.now()) / 1_000_000n);
+  } catch (error) {
+    throw new GantryError('invalid', `failed to parse value as time or duration: ${JSON.stringify(text)}`, {
+      cause: error,
+    });
+  }
 }

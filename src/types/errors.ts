@@ -12,6 +12,7 @@ export type ErrorKind =
   | 'forbidden'
   | 'notFound'
   | 'conflict'
+  | 'tooManyRequests'
   | 'notModified'
   | 'system'
   | 'cancelled'

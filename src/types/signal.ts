@@ -9,12 +9,19 @@ export const SIGTERM = 15;
 const SIGRTMAX = 64;
 const SIGRTMIN = 34;
 
-/** Parses `KILL`, `SIGKILL`, `9`, `RTMIN+3`. Throws `invalid`: `invalid signal: {text}`. */
+/**
+ * Parses `KILL`, `SIGKILL`, `9`, `RTMIN+3`. Throws `invalid`: `invalid signal: {text}`.
+ * Compat: any number but 0 is one, even where the kernel has no such signal; who sends it asks `isSupportedSignal`.
+ */
 export function parseSignal(text: string): number {
-  const number = /^\d+$/.test(text) ? Number(text) : signalNumber(text.toUpperCase().replace(/^SIG/, ''));
-  if (number === undefined || number < 1 || number > SIGRTMAX)
-    throw new GantryError('invalid', `invalid signal: ${text}`);
+  const number = /^[+-]?\d{1,9}$/.test(text) ? Number(text) : signalNumber(text.toUpperCase().replace(/^SIG/, ''));
+  if (number === undefined || number === 0) throw new GantryError('invalid', `invalid signal: ${text}`);
   return number;
+}
+
+/** Whether Linux has a signal of this number. */
+export function isSupportedSignal(signal: number): boolean {
+  return signal >= 1 && signal <= SIGRTMAX;
 }
 
 function signalNumber(name: string): number | undefined {

@@ -1,11 +1,11 @@
 /** The container life cycle through `gantry`, as through `docker`. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
-import { eventually, Running, startInTerminal } from '../harness/processes.ts';
+import { eventually, Running, run, startInTerminal } from '../harness/processes.ts';
 
 const GANTRY = join(import.meta.dirname, '../../bin/gantry');
 
@@ -124,6 +124,98 @@ describe('gantry', () => {
     assert.match(result.stdout, /caught/);
   });
 
+  test('contexts travel as archives, with their keys', async () => {
+    const env = { DOCKER_HOST: '', DOCKER_CONFIG: join(work, 'travelling') };
+    const gantry = (...args: string[]) => daemon.gantry(args, { env, cwd: work });
+    const key = join(work, 'some-ca');
+    writeFileSync(key, 'a key');
+    const made = await gantry(
+      'context',
+      'create',
+      'one',
+      '--docker',
+      `host=${daemon.host},ca=${key}`,
+      '--description',
+      'd',
+    );
+    assert.equal(made.code, 0, made.stderr);
+    assert.equal((await gantry('context', 'export', 'one')).stderr, 'Written file "one.dockercontext"\n');
+    assert.match((await gantry('context', 'export', 'one')).stderr, /^open one.dockercontext: file exists/);
+    assert.equal((await gantry('context', 'import', 'two', 'one.dockercontext')).stdout, 'two\n');
+    assert.equal((await gantry('context', 'update', 'two', '--description', 'changed')).code, 0);
+    const inspected = await gantry(
+      'context',
+      'inspect',
+      'two',
+      '-f',
+      '{{.Metadata.Description}} {{.TLSMaterial.docker}}',
+    );
+    assert.equal(inspected.stdout, 'changed [ca.pem]\n');
+    // An archive that would leave the store is refused.
+    mkdirSync(join(work, 'evil/tls/docker'), { recursive: true });
+    writeFileSync(join(work, 'evil/meta.json'), '{"Name":"x","Metadata":{},"Endpoints":{}}');
+    writeFileSync(join(work, 'evil/tls/docker/k'), 'k');
+    const packed = await run('tar', [
+      '-C',
+      join(work, 'evil'),
+      '--transform',
+      's,tls/docker/k,tls/../../k,',
+      '-Pcf',
+      join(work, 'evil.tar'),
+      'meta.json',
+      'tls/docker/k',
+    ]);
+    assert.equal(packed.code, 0, packed.stderr);
+    const evil = await gantry('context', 'import', 'evil', 'evil.tar');
+    assert.equal(evil.code, 1);
+    assert.match(evil.stderr, /unexpected path format/);
+    assert.equal((await gantry('context', 'inspect', 'evil')).code, 1);
+  });
+
+  test('plugins are found, described and run with the whole command line', async () => {
+    const config = join(work, 'plugins');
+    const plugin = (name: string, metadata: string): void => {
+      mkdirSync(join(config, 'cli-plugins'), { recursive: true });
+      const path = join(config, `cli-plugins/docker-${name}`);
+      writeFileSync(
+        path,
+        `#!/bin/sh\nif [ "$1" = docker-cli-plugin-metadata ]; then echo '${metadata}'; exit; fi\necho "ran $*"\nexit 7\n`,
+      );
+      chmodSync(path, 0o755);
+    };
+    plugin('greet', '{"SchemaVersion":"0.1.0","Vendor":"someone","Version":"1.2","ShortDescription":"Greets"}');
+    plugin('broken', '{"SchemaVersion":"9.0.0","Vendor":"someone"}');
+    const env = { DOCKER_CONFIG: config };
+    const greeted = await daemon.gantry(['--log-level', 'info', 'greet', '--loud', 'you'], { env });
+    assert.deepEqual([greeted.code, greeted.stdout], [7, 'ran --log-level info greet --loud you\n']);
+    assert.match((await daemon.gantry(['broken'], { env })).stderr, /^gantry: unknown command: gantry broken/);
+    assert.match(
+      (await daemon.gantry(['info'], { env })).stdout,
+      / {2}greet: Greets \(someone\)\n {4}Version: {2}1.2\n/,
+    );
+  });
+
+  test('ssh:// goes through the ssh program and system dial-stdio', async () => {
+    const bin = join(work, 'bin');
+    mkdirSync(bin, { recursive: true });
+    // Stands in for ssh and for docker at its far end.
+    writeFileSync(
+      join(bin, 'ssh'),
+      `#!/bin/sh\necho "$@" >>${work}/ssh-log\nexec env DOCKER_HOST=${daemon.host} ${GANTRY} system dial-stdio\n`,
+    );
+    chmodSync(join(bin, 'ssh'), 0o755);
+    const env = { DOCKER_HOST: 'ssh://me@far.test:2222', PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+    const remote = await daemon.gantry(['run', '--rm', '-i', '--network', 'none', 'busybox', 'cat'], {
+      env,
+      input: 'over ssh\n',
+    });
+    assert.deepEqual([remote.code, remote.stdout], [0, 'over ssh\n'], remote.stderr);
+    assert.match(
+      readFileSync(join(work, 'ssh-log'), 'utf8'),
+      /^-l me -p 2222 -o ConnectTimeout=30 -T -- far\.test docker system dial-stdio\n/,
+    );
+  });
+
   test('contexts are made, used and removed', async () => {
     const env = { DOCKER_HOST: '', DOCKER_CONFIG: join(work, 'contexts') };
     const gantry = (...args: string[]) => daemon.gantry(args, { env });
@@ -137,8 +229,8 @@ describe('gantry', () => {
   test('says what it is and what it cannot do', async () => {
     assert.match(await ok('--version'), /^Gantry version \d+\.\d+\.\d+$/);
     assert.match(await ok('version', '-f', '{{.Client.Version}}'), /^\d+\.\d+\.\d+$/);
-    const ssh = await daemon.gantry(['-H', 'ssh://host', 'ps']);
-    assert.equal(ssh.code, 1);
-    assert.match(ssh.stderr, /ssh:\/\/ connections are not built yet/);
+    const pipe = await daemon.gantry(['-H', 'npipe://host', 'ps']);
+    assert.equal(pipe.code, 1);
+    assert.match(pipe.stderr, /npipe:\/\/ connections are not supported/);
   });
 });

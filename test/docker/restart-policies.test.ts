@@ -91,6 +91,18 @@ describe('restart policies and health checks', () => {
     );
   });
 
+  test('the output of a health check is kept as it was written', async () => {
+    const check = 'printf 123456789; sleep 0.1; printf abc; sleep 0.1; echo; exit 1';
+    const name = await start(
+      'pieces',
+      ['--health-cmd', check, '--health-interval', '100ms', '--health-retries', '1'],
+      'sleep',
+      '1000',
+    );
+    await daemon.becomes(name, '{{.State.Health.Status}}', 'unhealthy');
+    assert.equal(await daemon.inspect(name, '{{json (index .State.Health.Log 0).Output}}'), '"123456789abc\\n"');
+  });
+
   test('failures in the start period do not count', async () => {
     const name = await start(
       'period',

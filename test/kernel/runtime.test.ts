@@ -10,6 +10,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -74,9 +75,10 @@ describe('the real shim', { skip: missing() }, () => {
   async function startShim(
     args: string[],
     from: ShimLauncher = launcher,
+    name = SHIM,
   ): Promise<{ id: string; path: string; shim: Shim }> {
     const made = bundle(args);
-    const options = { id: made.id, namespace: 'gantry-test', bundle: made.path, shim: SHIM, debug: false };
+    const options = { id: made.id, namespace: 'gantry-test', bundle: made.path, shim: name, debug: false };
     const shim = await from.start(options);
     shimPids.push(shim.pid);
     return { ...made, shim };
@@ -113,6 +115,42 @@ describe('the real shim', { skip: missing() }, () => {
     assert.equal(event.execId, '');
     assert.equal(event.exit.exitStatus, 7);
     await assert.rejects(shim.state(id), { kind: 'unavailable' });
+  });
+
+  const parentOf = (pid: number): number =>
+    Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  const sockets = (): string[] => (existsSync(join(root, 's')) ? readdirSync(join(root, 's')) : []);
+
+  it('starts the shim it knows without a helper, which leaves no socket', async () => {
+    const { id, path, shim } = await startShim(['/bin/sh', '-c', 'exit 7']);
+    // Another version may be installed, which is started as any other shim.
+    if (/Version:\s+1\./.test(execFileSync('/usr/bin/containerd-shim-runc-v2', ['-v'], { encoding: 'utf8' }))) {
+      assert.equal(parentOf(shim.pid), process.pid);
+      assert.equal(sockets().length, 1);
+    }
+    await shim.create({ id, bundle: path, stdio: NO_STDIO, runc: runc() });
+    const exited = shim.wait(id);
+    await shim.start(id);
+    assert.equal((await exited).exitStatus, 7);
+    await shim.delete(id);
+    await shim.shutdown(id);
+    await shim.closed;
+    for (let tries = 0; tries < 100 && sockets().length > 0; tries += 1) await delay(20);
+    assert.deepEqual(sockets(), []);
+  });
+
+  it('starts any other shim by the official protocol', async () => {
+    const other = join(root, 'containerd-shim-other-v2');
+    symlinkSync('/usr/bin/containerd-shim-runc-v2', other);
+    const { id, path, shim } = await startShim(['/bin/sh', '-c', 'exit 7'], launcher, other);
+    assert.notEqual(parentOf(shim.pid), process.pid);
+    await shim.create({ id, bundle: path, stdio: NO_STDIO, runc: runc() });
+    const exited = shim.wait(id);
+    await shim.start(id);
+    assert.equal((await exited).exitStatus, 7);
+    await shim.delete(id);
+    await shim.shutdown(id);
+    await shim.closed;
   });
 
   it('gives the text of runc when the executable is missing', async () => {

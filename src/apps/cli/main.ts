@@ -3,7 +3,7 @@
  * Everything but the parser is imported when it is needed, because start-up time is part of the interface.
  */
 import { type CommandSpec, findCommand } from './args/command-table.ts';
-import { type ParsedFlags, parseFlags } from './args/parse-flags.ts';
+import { HELP_SHORTHAND, type ParsedFlags, parseFlags } from './args/parse-flags.ts';
 import { arityError, ExitError } from './args/usage-error.ts';
 import type { Session } from './session.ts';
 
@@ -11,33 +11,37 @@ function print(text: string): void {
   process.stdout.write(text);
 }
 
-async function help(command: CommandSpec): Promise<number> {
+async function help(command: CommandSpec, stream: NodeJS.WriteStream = process.stdout): Promise<number> {
   const { commandHelp } = await import('./args/help.ts');
-  print(commandHelp(command, process.stdout.columns || 80));
+  stream.write(commandHelp(command, stream.columns || 80));
   return 0;
 }
 
 function unknownCommand(group: CommandSpec, word: string): ExitError {
-  if (group.path === '')
-    return new ExitError(1, `gantry: unknown command: gantry ${word}\n\nRun 'gantry --help' for more information\n`);
+  const path = group.path === '' ? 'gantry' : `gantry ${group.path}`;
+  const usage = group.path === '' ? '' : `Usage:  ${path}\n\n`;
   return new ExitError(
     1,
-    `gantry: unknown command: gantry ${group.path} ${word}\n\nUsage:  gantry ${group.path}\n\nRun 'gantry ${group.path} --help' for more information\n`,
+    `gantry: unknown command: ${path} ${word}\n\n${usage}Run '${path} --help' for more information\n`,
   );
 }
 
+/** The command the words name; `stray` is a word that names nothing in its group. */
+interface Resolved {
+  readonly command: CommandSpec;
+  readonly rest: readonly string[];
+  readonly stray?: string;
+}
+
 /** Descends from the root to the command the words name. */
-function resolveCommand(
-  root: CommandSpec,
-  words: readonly string[],
-): { command: CommandSpec; rest: readonly string[] } {
+function resolveCommand(root: CommandSpec, words: readonly string[]): Resolved {
   let command = root;
   let rest = words;
   while (command.isGroup) {
     const [word] = rest;
     if (word === undefined || word.startsWith('-')) return { command, rest };
     const next = findCommand(command.path === '' ? word : `${command.path} ${word}`);
-    if (next === undefined) throw unknownCommand(command, word);
+    if (next === undefined) return { command, rest, stray: word };
     command = next;
     rest = rest.slice(1);
   }
@@ -58,7 +62,10 @@ async function makeSession(command: CommandSpec, flags: ParsedFlags, globals: Pa
     connect: async () => {
       const endpoint = resolveEndpoint(globals, config, directory);
       const { Api } = await import('./connection/api.ts');
-      const api = new Api(endpoint);
+      const address = endpoint.host.startsWith('ssh://')
+        ? await (await import('./connection/ssh.ts')).openSshTunnel(endpoint.host)
+        : endpoint.host;
+      const api = new Api(endpoint, { address, headers: config.HttpHeaders ?? {} });
       if (endpoint.isDefaultSocket) {
         const { ensureDaemon } = await import('./connection/ensure-daemon.ts');
         await ensureDaemon(api);
@@ -68,6 +75,19 @@ async function makeSession(command: CommandSpec, flags: ParsedFlags, globals: Pa
     print,
     warn: (text) => process.stderr.write(`${text}\n`),
   };
+}
+
+/** Runs a plugin of that name with the whole command line; undefined when there is none. */
+async function tryPlugin(name: string, words: readonly string[], globals: ParsedFlags): Promise<number | undefined> {
+  const { configDirectory, readConfig } = await import('./config/endpoint.ts');
+  const directory = configDirectory(globals);
+  const config = readConfig(directory);
+  const { findPlugin, runPlugin } = await import('./plugins.ts');
+  const plugin = await findPlugin(name, config, directory);
+  if (plugin === undefined) return undefined;
+  // `help NAME` is the plugin's own help.
+  const asked = globals.args[0] === 'help' ? [...globals.args.slice(1), '--help'] : words;
+  return runPlugin(plugin, asked, { globals, config, configDirectory: directory });
 }
 
 function checkLogLevel(globals: ParsedFlags): void {
@@ -92,10 +112,20 @@ async function run(words: readonly string[]): Promise<number> {
     commandWords = [...commandWords.slice(1), '--help'];
   }
   if (globals.bool('help') || commandWords.length === 0) return help(root);
-  const { command, rest } = resolveCommand(root, commandWords);
+  const { command, rest, stray } = resolveCommand(root, commandWords);
+  if (stray !== undefined) {
+    const code = command === root ? await tryPlugin(stray, words, globals) : undefined;
+    if (code !== undefined) return code;
+    if (globals.args[0] === 'help') throw new ExitError(1, `unknown help topic: ${globals.args.slice(1).join(' ')}\n`);
+    throw unknownCommand(command, stray);
+  }
   const flags = parseFlags(command, rest);
-  if (flags.bool('help')) return help(command);
-  if (command.isGroup) return help(command);
+  if (flags.bool('help')) {
+    if (flags.text('help') === HELP_SHORTHAND) print('Flag shorthand -h has been deprecated, use --help\n');
+    return help(command);
+  }
+  // Compat: a group alone is an error that explains itself, with code 0.
+  if (command.isGroup) return help(command, process.stderr);
   const wrong = arityError(command, flags.args.length);
   if (wrong !== undefined) throw wrong;
   const { loadCommand } = await import('./commands/registry.ts');

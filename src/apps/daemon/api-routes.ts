@@ -12,9 +12,11 @@ import { containerFileRoutes } from './routes/container-files.ts';
 import { containerStreamRoutes } from './routes/container-streams.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { execRoutes } from './routes/exec.ts';
+import { fsckRoutes } from './routes/fsck.ts';
 import { commitRoutes, imageRoutes } from './routes/images.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { pluginRoutes } from './routes/plugins.ts';
+import { pullHandler, registryRoutes } from './routes/registry.ts';
 import { systemRoutes } from './routes/system.ts';
 import { volumeRoutes } from './routes/volumes.ts';
 
@@ -25,22 +27,28 @@ const BUILDER_VERSION = '1';
 export function apiRoutes(services: Services, info: InfoSources): Route[] {
   const { images, events, containers } = services;
   const emit = events.publish.bind(events);
+  const { registries, registryRecords: records, settings } = services;
+  const limits = (): { maxDownloads: number; maxAttempts: number } => settings.current().downloads;
+  const pull = { images, tar: tarCodec, records, registries, limits, emit };
+  const uploads = (): number => settings.current().maxConcurrentUploads;
   const routes = [
     ...containerRoutes(services),
     ...containerStreamRoutes(services),
     ...containerFileRoutes(services),
     ...execRoutes(services),
-    ...imageRoutes({ images, tar: tarCodec, emit, uses: () => imageUses(containers) }),
+    ...imageRoutes({ images, tar: tarCodec, emit, uses: () => imageUses(containers), pull: pullHandler(pull) }),
+    ...registryRoutes({ pull, push: { images, records, registries, uploads, emit } }),
     ...commitRoutes({
       images,
       emit,
       withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
     }),
-    ...buildRoutes({ images, tar: tarCodec, emit, createContainer: buildContainers(services) }),
+    ...buildRoutes({ images, tar: tarCodec, emit, pull, createContainer: buildContainers(services) }),
     ...networkRoutes(services),
     ...volumeRoutes(services),
     ...pluginRoutes(),
     ...systemRoutes(services, { builderVersion: BUILDER_VERSION, info }),
+    ...fsckRoutes({ images, containers, emit, registries, records, paths: services.settings.paths }),
   ];
   return [...routes, ...notBuilt(routes)];
 }

@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import type { Services } from '#engine/services.ts';
 import { Paths, type ReloadableSettings, type Settings } from '#engine/settings.ts';
 import type { InfoSources } from '#engine/system/info.ts';
+import { ENGINE_VERSION } from '#engine/version.ts';
 import { FilesystemArchives } from '#services/archive/archives.ts';
 import { ContainerStore } from '#services/containers/store.ts';
 import { Content } from '#services/content/content.ts';
 import { openResolver } from '#services/dns/resolver.ts';
 import { Events } from '#services/events/events.ts';
+import { RegistryRecords } from '#services/images/registry-records.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { FileLogDrivers } from '#services/logs/drivers.ts';
 import type { BridgeOptions } from '#services/networks/bridge-device.ts';
@@ -21,8 +23,10 @@ import { StoredVolumes } from '#services/volumes/volumes.ts';
 import { nowNs } from '#system/clock/clock.ts';
 import { Database } from '#system/database/database.ts';
 import { socketTransport } from '#system/dns/transport.ts';
+import { HttpRegistryClient } from '#system/registry-http/client.ts';
 import { openShimLauncher } from '#system/runtime/launcher.ts';
 import { newId } from '#types/ids.ts';
+import { hostPlatform } from '#types/platform.ts';
 import type { DaemonLog } from './daemon-log.ts';
 import { machineInfo, specHost } from './machine.ts';
 
@@ -99,6 +103,8 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
     logs: new FileLogDrivers(warn),
     networks,
     resolver: undo.use(openResolver({ transport: socketTransport, warn })),
+    registries: new HttpRegistryClient({ options: () => options.current().registry, userAgent: userAgent() }),
+    registryRecords: new RegistryRecords(database),
     settings,
     shims,
     snapshots,
@@ -142,6 +148,11 @@ function settingsOf(options: AssembleOptions, paths: Paths): Settings {
     specHost: specHost({ recursiveReadOnly: true }),
     current: options.current,
   };
+}
+
+/** What registries see. Not docker's: some refuse old versions of docker, and ours has other numbers. */
+function userAgent(): string {
+  return `gantry/${ENGINE_VERSION} os/linux arch/${hostPlatform().architecture}`;
 }
 
 /** The daemon's identity, made once a data root. */

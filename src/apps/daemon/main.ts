@@ -64,7 +64,7 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
   );
   using _memory = watchOutOfMemory(daemon.services);
   await recover(daemon.services);
-  await daemon.services.images.collect();
+  await daemon.services.images.collection.collect();
   const server = new ApiServer({
     routes: apiRoutes(daemon.services, daemon.info),
     engineVersion: ENGINE_VERSION,
@@ -85,6 +85,11 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
       log.error('Reconfiguration failed', { error: errorMessage(error) });
     }
   });
+  if (options.ownRegistry !== undefined) {
+    const { startOwnRegistry } = await import('./own-registry.ts');
+    const registry = undo.use(await startOwnRegistry({ ...options.ownRegistry, dataRoot: options.dataRoot, log }));
+    process.on('SIGHUP', () => registry.reload());
+  }
   const listeners = await openListeners(server, options, log);
   undo.use(trimWhenIdle(server));
   log.info('Daemon has completed initialization', { version: ENGINE_VERSION });

@@ -9,6 +9,7 @@ import { isUserDefined } from '#engine/containers/create/validate.ts';
 import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
 import { cleanUpLostRun } from '#engine/containers/lost-run.ts';
 import { openLog, streamsOf } from '#engine/containers/output.ts';
+import { releasePreparedMounts } from '#engine/containers/prepared-mounts.ts';
 import { removeHeld } from '#engine/containers/remove.ts';
 import { attachResolver } from '#engine/containers/resolver.ts';
 import { scheduleRestart, startsWithDaemon } from '#engine/containers/restart-policy.ts';
@@ -38,7 +39,8 @@ export async function recover(services: Services): Promise<void> {
   await removeOrphanBundles(services, shims);
   removeOrphanDirectories(services);
   await services.networks.recover(new Set(shims.keys()));
-  await services.snapshots.recover(new Set(containers.map((container) => container.id)));
+  await services.snapshots.recover(new Set(containers.flatMap(snapshotsOf)));
+  await repairLayers(services);
   for (const container of containers) {
     const shim = shims.get(container.id);
     try {
@@ -48,6 +50,19 @@ export async function recover(services: Services): Promise<void> {
       services.logger.error('recovering a container failed', { container: container.id, error: errorMessage(error) });
     }
   }
+}
+
+/** Layers that a power loss may have taken are extracted again from their archives. */
+async function repairLayers({ snapshots, images, logger }: Services): Promise<void> {
+  const failed = await snapshots.repair((diffId) =>
+    images.layerBlob(diffId) === undefined ? undefined : images.openLayer(diffId),
+  );
+  for (const layer of failed) logger.error('a layer could not be repaired after a power loss', { layer });
+}
+
+/** Its own and those of its image mounts. */
+function snapshotsOf({ id, record }: LiveContainer): Id[] {
+  return [id, ...(record.imageMounts ?? []).map(({ snapshot }) => snapshot)];
 }
 
 /** Starts what restart policies ask for. Called after the API is served, like dockerd. */
@@ -153,6 +168,7 @@ async function cleanUpRun(services: Services, container: LiveContainer): Promise
   // The exec root may be gone with the bundle, as after a reboot that kept its cgroups (a container host).
   const parent = record.hostConfig.CgroupParent || settings.current().defaults.cgroupParent;
   if (settings.cgroupDriver === 'cgroupfs') removeCgroup(cgroupsPath(id, parent, 'cgroupfs'));
+  await releasePreparedMounts(services, record).catch(() => undefined);
   await services.snapshots.unmount(id, settings.paths.rootfs(id)).catch(() => undefined);
 }
 

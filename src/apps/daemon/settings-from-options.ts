@@ -12,7 +12,10 @@ const DEFAULT_BRIDGE = 'gantry0';
 
 /** Settings that may change on reload. Throws `invalid` for a seccomp profile that cannot be read. */
 export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2): ReloadableSettings {
-  const runtimes: Record<string, RuntimeSettings> = { runc: { path: undefined, args: [], shim: RUNC_SHIM } };
+  const runtimes: Record<string, RuntimeSettings> = {
+    [RUNC_SHIM]: { path: undefined, args: [], shim: RUNC_SHIM },
+    runc: { path: undefined, args: [], shim: RUNC_SHIM },
+  };
   for (const [name, runtime] of Object.entries(options.runtimes))
     runtimes[name] = runtimeSettings(options, name, runtime);
   if (!(options.defaultRuntime in runtimes)) {
@@ -27,6 +30,19 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
     insecureRegistries: options.insecureRegistries,
     registryMirrors: options.registryMirrors,
     networkOptions: options.networkOptions,
+    registry: {
+      mirrors: options.registryMirrors,
+      insecure: options.insecureRegistries,
+      hosts: options.registryHosts,
+      certificatesDirectory: options.registryCertificates,
+      proxies: options.proxies,
+    },
+    // Compat: 0 means the default.
+    downloads: {
+      maxDownloads: options.maxConcurrentDownloads || 3,
+      maxAttempts: options.maxDownloadAttempts || 5,
+    },
+    maxConcurrentUploads: options.maxConcurrentUploads || 5,
     defaults: {
       ulimits: Object.values(options.defaultUlimits),
       shmSizeBytes: options.defaultShmSizeBytes,

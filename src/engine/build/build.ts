@@ -30,12 +30,12 @@ import { newId, shortId } from '#types/ids.ts';
 import type { Platform } from '#types/platform.ts';
 import { familiarString, type Reference } from '#types/reference.ts';
 import { createChildImage } from '../images/commit.ts';
-import { resolveForPlatform } from '../images/inspect.ts';
 import { commitSnapshot, importLayer } from '../images/layer.ts';
 import type { WriteProgress } from '../images/progress.ts';
 import { type EmitEvent, imageAttributes } from '../images/remove.ts';
 import { nameImage } from '../images/tag.ts';
 import { BuildArguments } from './arguments.ts';
+import { baseImage, type PullBase } from './base-image.ts';
 import type { BuildResources, CreateBuildContainer } from './build-container.ts';
 import type { SourceTree } from './context.ts';
 import { combinedHash, findSources, planCopy } from './copy.ts';
@@ -49,6 +49,7 @@ export interface BuildContext {
   readonly tar: TarCodec;
   readonly emit: EmitEvent;
   readonly createContainer: CreateBuildContainer;
+  readonly pull: PullBase;
   readonly write: WriteProgress;
 }
 
@@ -62,6 +63,8 @@ export interface BuildOptions {
   readonly labels: Readonly<Record<string, string>>;
   readonly target: string;
   readonly noCache: boolean;
+  /** Ask registries for newer base images even if some are here. */
+  readonly pull: boolean;
   readonly remove: boolean;
   readonly forceRemove: boolean;
   readonly quiet: boolean;
@@ -218,7 +221,7 @@ class Builder {
     const image =
       base === 'scratch'
         ? undefined
-        : (earlier?.image ?? resolveForPlatform(this.#context.images, base, this.#options.platform));
+        : (earlier?.image ?? (await baseImage(this.#context, this.#options, base, this.#signal)));
     const { Image: _image, ...inherited } = image?.config.config ?? {};
     const env = [...(inherited.Env ?? [])];
     if (!environmentOf(env).has('PATH')) env.push(`PATH=${DEFAULT_PATH}`);
@@ -410,7 +413,7 @@ class Builder {
         { hold: this.#hold },
         this.#signal,
       );
-      await this.#record(state, { containerConfig, diffId: layer.diffId, container: container.id });
+      await this.#record(state, { containerConfig, diffId: layer?.diffId, container: container.id });
       succeeded = true;
     } finally {
       if (this.#options.forceRemove || (this.#options.remove && succeeded)) {
@@ -446,6 +449,7 @@ class Builder {
       files: this.#options.files,
       images,
       done: this.#done,
+      resolve: (name) => baseImage(this.#context, this.#options, name, this.#signal),
     });
     let sources: Awaited<ReturnType<typeof findSources>>;
     try {

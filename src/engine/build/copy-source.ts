@@ -15,7 +15,13 @@ export interface FinishedStage {
 /** Where COPY takes files from: the context, or the tree of a stage or image. */
 export async function openCopySource(
   from: string | undefined,
-  build: { files: SourceTree; images: ImageStore; done: readonly FinishedStage[] },
+  build: {
+    files: SourceTree;
+    images: ImageStore;
+    done: readonly FinishedStage[];
+    /** Finds an image, pulling it if need be. */
+    resolve: (name: string) => Promise<Image>;
+  },
 ): Promise<{ lookup: CopyLookup } & AsyncDisposable> {
   const { files, images, done: stages } = build;
   if (from === undefined) {
@@ -27,7 +33,7 @@ export async function openCopySource(
   if (index === stages.length)
     throw new GantryError('system', `invalid from flag value ${from}: refers to current build stage`);
   if (index > stages.length) throw new GantryError('system', `invalid from flag value ${from}: index out of bounds`);
-  const image = named?.image ?? stages[index]?.image ?? fromImage(images, from);
+  const image = named?.image ?? stages[index]?.image ?? (await fromImage(build.resolve, from));
   const root = await RootView.open(images.snapshots, image.topLayer);
   const lookup: CopyLookup = {
     entries: async (path) => {
@@ -45,9 +51,9 @@ export async function openCopySource(
   return { lookup, [Symbol.asyncDispose]: () => root[Symbol.asyncDispose]() };
 }
 
-function fromImage(images: ImageStore, from: string): Image {
+async function fromImage(resolve: (name: string) => Promise<Image>, from: string): Promise<Image> {
   try {
-    return images.resolve(from);
+    return await resolve(from);
   } catch (error) {
     throw error instanceof GantryError
       ? new GantryError(error.kind, `invalid from flag value ${from}: ${error.message}`, { cause: error })

@@ -40,7 +40,7 @@ export async function readArchive(
 export interface WriteArchiveOptions {
   readonly path: string;
   readonly noOverwriteDirNonDir: boolean;
-  /** `copyUIDGID`: everything belongs to the container's user. */
+  /** `copyUIDGID`: everything belongs to the container's user, if it has one. */
   readonly copyOwner: boolean;
   readonly source: AsyncIterable<Buffer>;
 }
@@ -60,7 +60,7 @@ export async function writeArchive(
     options.source,
     {
       noOverwriteDirNonDir: options.noOverwriteDirNonDir,
-      ...(options.copyOwner ? { owner: numericOwner(container.record) } : {}),
+      ...ownerOf(container.record, options.copyOwner),
     },
     signal,
   );
@@ -163,8 +163,13 @@ function checkWritable(record: ContainerRecord, path: string): void {
   }
 }
 
-/** Compat: only numeric users count here; a name would have to be looked up in a file system we must not trust for it. */
-function numericOwner(record: ContainerRecord): { uid: number; gid: number } {
-  const match = /^(\d+)(?::(\d+))?$/.exec(record.config.User ?? '');
-  return { uid: Number(match?.[1] ?? 0), gid: Number(match?.[2] ?? 0) };
+/**
+ * Compat: without a user of its own the container changes nothing; and only numeric users count here, as a name would
+ * have to be looked up in a file system we must not trust for it.
+ */
+function ownerOf(record: ContainerRecord, isWanted: boolean): { readonly owner?: { uid: number; gid: number } } {
+  const user = record.config.User ?? '';
+  if (!isWanted || user === '') return {};
+  const match = /^(\d+)(?::(\d+))?$/.exec(user);
+  return { owner: { uid: Number(match?.[1] ?? 0), gid: Number(match?.[2] ?? 0) } };
 }

@@ -17,6 +17,7 @@ import { publishContainerEvent } from './events.ts';
 import { legacyLinks } from './links.ts';
 import { makeMounts } from './mount-points.ts';
 import { canonicalName } from './sandbox.ts';
+import { makeWorkingDirectory } from './working-directory.ts';
 
 export interface CreateOptions {
   /** Empty: a generated one. */
@@ -55,6 +56,9 @@ export async function createContainer(
   const mounts = await makeMounts(services, { id, ...normalised });
   undo.defer(() => mounts[Symbol.asyncDispose]());
 
+  const { WorkingDir: directory } = normalised.config;
+  if (directory) await makeWorkingDirectory(services, id, directory);
+
   const record: ContainerRecord = {
     id,
     name,
@@ -68,6 +72,7 @@ export async function createContainer(
     args: normalised.args,
     mounts: mounts.points,
     networks: wantedNetworks(services, normalised.hostConfig, checked.endpoints),
+    ...(mounts.images.length > 0 ? { imageMounts: mounts.images } : {}),
     state: NEVER_STARTED,
     restartCount: 0,
     hasBeenManuallyStopped: false,

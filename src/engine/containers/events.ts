@@ -16,3 +16,9 @@ export function publishContainerEvent(
     ...attributes,
   });
 }
+
+/** `exec_create: cmd args`. Compat: the space after the program is there even without arguments. */
+export function execAction(step: 'create' | 'start', command: readonly string[]): string {
+  const [program = '', ...args] = command;
+  return `exec_${step}: ${program} ${args.join(' ')}`;
+}

@@ -15,6 +15,7 @@ import { removeBundle } from './bundle.ts';
 import { publishContainerEvent } from './events.ts';
 import { startHealthMonitor } from './health.ts';
 import { cleanUpLostRun } from './lost-run.ts';
+import { releasePreparedMounts } from './prepared-mounts.ts';
 import { removeHeld } from './remove.ts';
 import { decideRestart, scheduleRestart } from './restart-policy.ts';
 import { releaseVolumes } from './volume-mounts.ts';
@@ -134,6 +135,7 @@ async function release(
   ];
   for (const [part, work] of parts) await work.catch((error: unknown) => logFailure(services, id, part, error));
   container.streams = undefined;
+  await releasePreparedMounts(services, record).catch((error: unknown) => logFailure(services, id, 'mounts', error));
   await releaseVolumes(services, record).catch((error: unknown) => logFailure(services, id, 'volumes', error));
   await services.snapshots
     .unmount(id, paths.rootfs(id))

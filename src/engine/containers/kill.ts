@@ -2,8 +2,8 @@
 import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { Shim } from '#system/runtime/contract.ts';
-import { errorKind, GantryError, wrapError } from '#types/errors.ts';
-import { parseSignal, SIGKILL } from '#types/signal.ts';
+import { errorKind, errorMessage, GantryError, wrapError } from '#types/errors.ts';
+import { isSupportedSignal, parseSignal, SIGKILL } from '#types/signal.ts';
 import type { Services } from '../services.ts';
 import { publishContainerEvent } from './events.ts';
 import { settle } from './wait.ts';
@@ -20,7 +20,7 @@ export async function killContainer(
   reference: string,
   signalText: string,
 ): Promise<void> {
-  const container = services.containers.find(reference);
+  const container = findToKill(services, reference);
   const signal = signalText === '' ? SIGKILL : parseKillSignal(container, signalText);
   if (container.pendingRestart !== undefined && container.state.status === 'restarting') {
     container.stopRequested = true;
@@ -33,9 +33,19 @@ export async function killContainer(
 
 function parseKillSignal(container: LiveContainer, text: string): number {
   try {
-    return parseSignal(text);
+    const signal = parseSignal(text);
+    if (isSupportedSignal(signal)) return signal;
+    throw new GantryError('invalid', `the linux daemon does not support signal ${signal}`);
   } catch (error) {
     throw wrapError(`cannot kill container: ${container.record.name}`, error);
+  }
+}
+
+function findToKill(services: Pick<Services, 'containers'>, reference: string): LiveContainer {
+  try {
+    return services.containers.find(reference);
+  } catch (error) {
+    throw wrapError(`cannot kill container: ${reference}`, error);
   }
 }
 
@@ -68,7 +78,14 @@ export async function sendSignal(
 }
 
 async function thaw(services: Pick<Services, 'events'>, container: LiveContainer, shim: Shim): Promise<void> {
-  await shim.resume(container.id);
+  try {
+    await shim.resume(container.id);
+  } catch (error) {
+    // The signal may have ended a process that was frozen only by name: there is nothing to thaw then.
+    const isOver = ['notFound', 'unavailable'].includes(errorKind(error));
+    if (isOver || /cannot resume a (stopped|deleted) container/.test(errorMessage(error))) return;
+    throw error;
+  }
   const { state } = container;
   if (state.status !== 'paused') return;
   container.update({ state: { ...state, status: 'running' } });

@@ -10,7 +10,7 @@ import type { Services } from '../services.ts';
 import { attachedNetworks, describeState, sizes } from './inspect.ts';
 import { parseLink } from './links.ts';
 
-/** Keys the `filters` parameter accepts. */
+/** Keys the `filters` parameter accepts. Compat: `isolation` selects nothing on Linux, whatever its value. */
 export const CONTAINER_FILTER_KEYS: readonly string[] = [
   'ancestor',
   'before',
@@ -29,6 +29,7 @@ export const CONTAINER_FILTER_KEYS: readonly string[] = [
   'volume',
 ];
 
+// In the order docker's message names them.
 const STATES: readonly string[] = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
 const HEALTH: readonly string[] = ['none', 'starting', 'healthy', 'unhealthy'];
 
@@ -106,17 +107,18 @@ function compileFilters(services: Services, options: ListOptions): Test[] {
   );
   add('network', (values) => (container) => values.some((value) => inNetwork(services, container.record, value)));
   add('publish', (values) =>
-    portTest(values, (container) =>
+    portTest('publish', values, (container) =>
       (container.record.sandbox?.endpoints ?? []).flatMap((e) => e.ports.map((p) => `${p.hostPort}/${p.protocol}`)),
     ),
   );
-  add('expose', (values) => portTest(values, (container) => Object.keys(container.record.config.ExposedPorts ?? {})));
+  add('expose', (values) =>
+    portTest('expose', values, (container) => Object.keys(container.record.config.ExposedPorts ?? {})),
+  );
   add(
     'is-task',
     (values) => (container) =>
       values.some((value) => isTrue('is-task', value) === 'com.docker.swarm.task.id' in labelsOf(container.record)),
   );
-  add('isolation', (values) => () => values.some((value) => value === '' || value === 'default'));
   const since = options.since || filters.get('since')?.at(-1);
   const before = options.before || filters.get('before')?.at(-1);
   if (since) {
@@ -151,7 +153,10 @@ export function matchesLabels(labels: Readonly<Record<string, string>>, wanted: 
 function statusTest(values: readonly string[]): Test {
   for (const value of values) {
     if (!STATES.includes(value)) {
-      throw new GantryError('invalid', `invalid filter 'status=${value}'`);
+      throw new GantryError(
+        'invalid',
+        `invalid filter 'status=${value}': invalid value for state (${value}): must be one of ${STATES.join(', ')}`,
+      );
     }
   }
   return (container) => values.includes(container.state.status);
@@ -173,7 +178,10 @@ function exitedTest(values: readonly string[]): Test {
 function healthTest(values: readonly string[]): Test {
   for (const value of values) {
     if (!HEALTH.includes(value)) {
-      throw new GantryError('invalid', `invalid filter 'health=${value}'`);
+      throw new GantryError(
+        'invalid',
+        `invalid filter 'health=${value}': invalid value for health (${value}): must be one of ${HEALTH.join(', ')}`,
+      );
     }
   }
   return (container) => values.includes(container.health?.status ?? 'none');
@@ -213,12 +221,19 @@ function inNetwork(services: Services, record: ContainerRecord, wanted: string):
 }
 
 /** Ranges are compared as such: a filter may name all ports, many times over. Exported for tests. */
-export function portTest<T>(values: readonly string[], portsOf: (container: T) => string[]): (container: T) => boolean {
+export function portTest<T>(
+  key: 'publish' | 'expose',
+  values: readonly string[],
+  portsOf: (container: T) => string[],
+): (container: T) => boolean {
   const wanted = values.map((value) => {
     try {
       return parseNatPort(value);
     } catch (error) {
-      throw new GantryError('invalid', errorMessage(error), { cause: error });
+      // Compat: docker's answer is 500, not 400.
+      throw new GantryError('system', `error while looking up for ${key} ${value}: ${portReason(value, error)}`, {
+        cause: error,
+      });
     }
   });
   return (container) =>
@@ -228,6 +243,12 @@ export function portTest<T>(values: readonly string[], portsOf: (container: T) =
         ({ first, last, protocol }) => protocol === port.protocol && port.first >= first && port.last <= last,
       );
     });
+}
+
+/** Go's text for the part that is no number. */
+function portReason(value: string, error: unknown): string {
+  const wrong = (value.split('/')[0] ?? '').split('-').find((part) => !/^\d+$/.test(part));
+  return wrong === undefined ? errorMessage(error) : `strconv.ParseUint: parsing "${wrong}": invalid syntax`;
 }
 
 function isTrue(key: string, value: string): boolean {

@@ -10,6 +10,7 @@ import { errorMessage } from '#types/errors.ts';
 import type { Id } from '#types/ids.ts';
 import { SIGKILL } from '#types/signal.ts';
 import type { Services } from '../services.ts';
+import { findRuntime } from '../settings.ts';
 
 /** How long a shim that may be dead gets to answer, and its container to end after SIGKILL. */
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -24,7 +25,7 @@ export async function cleanUpLostRun(services: Services, id: Id, runtimeName?: s
   const config = join(bundle, 'config.json');
   if (!existsSync(config)) return;
   if (await endOverShim(services, id)) return;
-  const shim = current().runtimes[runtimeName || 'runc']?.shim ?? DEFAULT_SHIM;
+  const shim = findRuntime(current(), runtimeName || 'runc')?.shim ?? DEFAULT_SHIM;
   try {
     await services.shims.cleanup({ id, namespace: shimNamespace, bundle, shim, debug: false });
   } catch (error) {

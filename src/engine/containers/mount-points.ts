@@ -2,10 +2,10 @@
  * From planned mounts to a container's mount points: volumes are made (or found) and held, image content is
  * copied into empty ones, mounts of other containers are taken over (`--volumes-from`).
  */
-import type { ContainerRecord } from '#services/containers/container.ts';
+import type { ContainerRecord, ImageMount } from '#services/containers/container.ts';
 import { copyUp } from '#services/volumes/copy-up.ts';
-import { GantryError } from '#types/errors.ts';
-import type { Id } from '#types/ids.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
+import { type Id, newId } from '#types/ids.ts';
 import type { ContainerConfig, HostConfig, MountPoint } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
 import { removeBundle } from './bundle.ts';
@@ -23,13 +23,17 @@ interface MadeMount {
   readonly point: MountPoint;
   /** Fill the volume from the image if it is empty. */
   readonly copyData: boolean;
+  readonly image?: ImageMount;
+}
+
+/** The mount points of a container. */
+export interface MountPoints {
+  readonly points: readonly MountPoint[];
+  readonly images: readonly ImageMount[];
 }
 
 /** Makes the mount points; disposing the result drops the references and the volumes made here. */
-export async function makeMounts(
-  services: Services,
-  request: MountRequest,
-): Promise<{ readonly points: readonly MountPoint[] } & AsyncDisposable> {
+export async function makeMounts(services: Services, request: MountRequest): Promise<MountPoints & AsyncDisposable> {
   await using undo = new AsyncDisposableStack();
   const made = new Map<string, MadeMount>();
   undo.defer(() => services.volumes.release(request.id));
@@ -41,7 +45,12 @@ export async function makeMounts(
   }
   await populate(services, request.id, [...made.values()]);
   const kept = undo.move();
-  return { points: [...made.values()].map(({ point }) => point), [Symbol.asyncDispose]: () => kept.disposeAsync() };
+  const all = [...made.values()];
+  return {
+    points: all.map(({ point }) => point),
+    images: all.flatMap(({ image }) => (image === undefined ? [] : [image])),
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
 }
 
 /** Anonymous volumes of the image or of `-v /path` give way to what another container brings. */
@@ -51,11 +60,22 @@ function isFromConfig(planned: PlannedMount, config: ContainerConfig): boolean {
 
 function takeOver(services: Services, id: Id, text: string, made: Map<string, MadeMount>): void {
   const { container, writable } = parseVolumesFrom(text);
-  const donor: ContainerRecord = services.containers.find(container).record;
+  const donor = findDonor(services, container);
   for (const point of donor.mounts) {
+    // Compat: an image mount stays with its own container.
+    if (point.Type === 'image') continue;
     if (point.Type === 'volume' && point.Name) services.volumes.addReference(point.Name, id);
     const rw = writable && point.RW !== false;
     made.set(point.Destination ?? '', { point: { ...point, RW: rw }, copyData: false });
+  }
+}
+
+// Compat: 400, so that a client does not take it for a missing image.
+function findDonor(services: Services, reference: string): ContainerRecord {
+  try {
+    return services.containers.find(reference).record;
+  } catch (error) {
+    throw new GantryError('invalid', errorMessage(error), { cause: error });
   }
 }
 
@@ -83,10 +103,35 @@ async function makeMount(
     case 'volume':
       return await makeVolumeMount(services, id, planned, options);
     case 'image':
-      throw new GantryError('notImplemented', 'mounts of type "image" are not implemented by this version of Gantry');
+      return await makeImageMount(services, planned, options.undo);
     default:
       return planned.type satisfies never;
   }
+}
+
+/** A writable snapshot mounted read-only: overlayfs needs no second layer for it. */
+async function makeImageMount(
+  services: Services,
+  planned: PlannedMount,
+  undo: AsyncDisposableStack,
+): Promise<MadeMount> {
+  const image = services.images.resolve(planned.source);
+  const snapshot = newId();
+  await services.snapshots.prepare(snapshot, image.topLayer);
+  undo.defer(() => services.snapshots.remove(snapshot));
+  return {
+    copyData: false,
+    image: { destination: planned.destination, imageId: image.id, snapshot },
+    point: {
+      Type: 'image',
+      Name: planned.source,
+      Source: services.snapshots.graphDriverData(snapshot)['MergedDir'] ?? '',
+      Destination: planned.destination,
+      Mode: planned.mode,
+      RW: false,
+      Propagation: planned.propagation,
+    },
+  };
 }
 
 async function makeVolumeMount(
@@ -95,9 +140,6 @@ async function makeVolumeMount(
   planned: PlannedMount,
   options: { readonly fromConfig: boolean; readonly undo: AsyncDisposableStack },
 ): Promise<MadeMount> {
-  if (planned.spec.VolumeOptions?.Subpath) {
-    throw new GantryError('notImplemented', 'volume-subpath is not implemented by this version of Gantry');
-  }
   const driverConfig = planned.spec.VolumeOptions?.DriverConfig;
   const { volume, created } = await services.volumes.create(planned.name, {
     ...(planned.driver === '' ? {} : { driver: planned.driver }),
@@ -114,7 +156,8 @@ async function makeVolumeMount(
     });
   }
   return {
-    copyData: planned.copyData,
+    // A part of a volume must be there already: content of the image is for whole ones.
+    copyData: planned.copyData && !planned.spec.VolumeOptions?.Subpath,
     point: {
       Type: 'volume',
       Name: name,

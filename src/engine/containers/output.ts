@@ -4,7 +4,7 @@ import { labelsOf } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { LogInfo, LogWriter } from '#services/logs/contract.ts';
 import type { ProcessStreams } from '#services/streams/contract.ts';
-import { wrapError } from '#types/errors.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
 
 /** The streams of the present or next run. */
@@ -45,6 +45,8 @@ export async function openLog(
   try {
     return await services.logs.open(logInfo(services, record));
   } catch (error) {
-    throw wrapError('failed to initialize logging driver', error);
+    // Compat: a bad option is only found now, and is a 500.
+    const message = `failed to create task for container: failed to initialize logging driver: ${errorMessage(error)}`;
+    throw new GantryError('system', message, { cause: error });
   }
 }

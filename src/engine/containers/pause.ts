@@ -18,7 +18,7 @@ export async function pauseContainer(
   if (!isAlive(state) || container.task === undefined) {
     throw new GantryError('conflict', `container ${container.id} is not running`);
   }
-  if (state.status === 'paused') throw new GantryError('conflict', `container ${container.id} is already paused`);
+  if (state.status === 'paused') throw new GantryError('conflict', `Container ${container.id} is already paused`);
   try {
     await container.task.shim.pause(container.id);
   } catch (error) {

@@ -102,6 +102,7 @@ export async function removeHeld(
   if (!isAlive(state)) noteState(container, { ...state, status: 'removing' });
   try {
     await services.snapshots.remove(id);
+    for (const { snapshot } of container.record.imageMounts ?? []) await services.snapshots.remove(snapshot);
     rmSync(services.settings.paths.container(id), { recursive: true, force: true });
   } catch (error) {
     if (!isAlive(state)) noteState(container, { ...state, status: 'dead', error: errorMessage(error) });
@@ -109,10 +110,20 @@ export async function removeHeld(
     throw wrapError(`unable to remove filesystem for ${id}`, error);
   }
   services.containers.remove(container);
+  await releaseLayers(services, container);
   await releaseReferences(services, container, options.removeVolumes);
   await container.streams?.[Symbol.asyncDispose]();
   publishContainerEvent(services.events, container.record, 'destroy');
   container.notifyRemoved({ exitCode, error: '' });
+}
+
+/** The layers of an image that was removed while this container used it. */
+async function releaseLayers(services: Services, container: LiveContainer): Promise<void> {
+  const { layer, imageId } = container.record;
+  if (layer === undefined || services.images.get(imageId) !== undefined) return;
+  await services.images.collection.releaseLayer(layer).catch((error: unknown) => {
+    services.logger.warn('layers of a removed image stay', { image: imageId, error: errorMessage(error) });
+  });
 }
 
 /** Removing is what makes room on a full disk, so it goes on without a saved state. */

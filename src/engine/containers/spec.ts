@@ -12,8 +12,9 @@ import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '#system/kernel/mount.ts';
 import { openRoot, readFileInRoot } from '#system/kernel/path.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { OciProcess, OciSpec } from '#types/oci.ts';
-import type { ExecConfig, Mount } from '#wire/engine.ts';
+import type { ExecConfig, Mount, MountPoint } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
+import { findRuntime } from '../settings.ts';
 import { shmPath } from './bundle.ts';
 import { tmpfsData } from './create/mount-specs.ts';
 import { initBinary } from './init-binary.ts';
@@ -25,17 +26,28 @@ export interface RunSpec {
   readonly runtime: { readonly binaryName?: string };
 }
 
-/** Builds the spec of the coming run. `volumes` maps volume names to where their content lies. */
-export function specFor(
-  services: Services,
-  record: ContainerRecord,
-  network: ContainerNetwork,
-  volumes: ReadonlyMap<string, string>,
-): RunSpec {
+/** What was made ready for a run. */
+export interface ReadyParts {
+  readonly network: ContainerNetwork;
+  /** Volume name → where its content lies. */
+  readonly volumes: ReadonlyMap<string, string>;
+  /** Destination → what was mounted for it in the bundle. */
+  readonly prepared: ReadonlyMap<string, string>;
+}
+
+/** Builds the spec of the coming run. */
+export function specFor(services: Services, record: ContainerRecord, ready: ReadyParts): RunSpec {
+  const { network } = ready;
   const { settings } = services;
   const { defaults, runtimes } = settings.current();
   const rootfs = settings.paths.rootfs(record.id);
-  const binaryName = runtimes[record.hostConfig.Runtime ?? '']?.path;
+  const binaryName = findRuntime({ runtimes }, record.hostConfig.Runtime ?? '')?.path;
+  // First: its donors are what everything else joins.
+  const namespaces = {
+    network: network.namespacePath,
+    pid: joinedNamespace(services, record.hostConfig.PidMode, 'pid'),
+    ipc: joinedNamespace(services, record.hostConfig.IpcMode, 'ipc'),
+  };
   const spec = buildSpec({
     id: record.id,
     config: { ...record.config, Hostname: network.hostname },
@@ -43,12 +55,8 @@ export function specFor(
     args: record.args,
     rootfs,
     user: userIn(rootfs, record.config.User ?? '', record.hostConfig.GroupAdd ?? []),
-    mounts: [...networkFiles(network, record), ...sharedMemory(services, record), ...userMounts(record, volumes)],
-    namespaces: {
-      network: network.namespacePath,
-      pid: joinedNamespace(services, record.hostConfig.PidMode, 'pid'),
-      ipc: joinedNamespace(services, record.hostConfig.IpcMode, 'ipc'),
-    },
+    mounts: [...networkFiles(network, record), ...sharedMemory(services, record), ...userMounts(record, ready)],
+    namespaces,
     linkedEnv: network.linkEnvironment,
     host: settings.specHost,
     defaults: {
@@ -119,15 +127,15 @@ function makeShm(services: Services, record: ContainerRecord): string {
   return path;
 }
 
-function userMounts(record: ContainerRecord, volumes: ReadonlyMap<string, string>): ContainerMount[] {
+function userMounts(record: ContainerRecord, ready: ReadyParts): ContainerMount[] {
   const specified = new Map((record.hostConfig.Mounts ?? []).map((one) => [one.Target ?? '', one]));
   const mounts = record.mounts
-    .filter((point) => point.Type === 'bind' || point.Type === 'volume')
+    .filter(({ Type }) => Type === 'bind' || Type === 'volume' || Type === 'image')
     .map((point): ContainerMount => {
       const nonRecursiveReadOnly = point.Type === 'bind' && record.nonRecursiveReadOnly === true;
       const options = bindOptions(specified.get(point.Destination ?? ''), nonRecursiveReadOnly);
       return {
-        source: point.Type === 'volume' ? (volumes.get(point.Name ?? '') ?? point.Source ?? '') : (point.Source ?? ''),
+        source: sourceOf(point, ready),
         destination: point.Destination ?? '',
         writable: point.RW !== false,
         propagation: point.Propagation || 'rprivate',
@@ -136,6 +144,12 @@ function userMounts(record: ContainerRecord, volumes: ReadonlyMap<string, string
     });
   for (const { source, propagation } of mounts) requirePropagation(source, propagation);
   return [...mounts, ...tmpfsMounts(record)];
+}
+
+function sourceOf(point: MountPoint, { volumes, prepared }: ReadyParts): string {
+  const made =
+    prepared.get(point.Destination ?? '') ?? (point.Type === 'volume' ? volumes.get(point.Name ?? '') : undefined);
+  return made ?? point.Source ?? '';
 }
 
 /** Throws when the mount that `source` lies on cannot propagate so. */
@@ -171,30 +185,30 @@ function tmpfs(destination: string, tmpfsOptions: string): ContainerMount {
 function joinedNamespace(services: Services, mode: string | undefined, kind: 'pid' | 'ipc'): string | undefined {
   if (!mode?.startsWith('container:')) return undefined;
   const reference = mode.slice('container:'.length);
-  const donor = findJoinable(services, reference, kind);
+  const failed = `failed to join ${kind.toUpperCase()} namespace`;
+  if (reference === '') throw new GantryError('invalid', `${failed}: invalid name or ID supplied: ""`);
+  const donor = services.containers.find(reference);
   const { state } = donor;
   if (!isAlive(state)) {
-    throw new GantryError(
-      'conflict',
-      `joining ${kind.toUpperCase()} namespace of container: cannot join ${kind.toUpperCase()} of a non running container: container ${donor.record.name} is ${state.status}`,
-    );
+    // Compat: a conflict for IPC, a 500 for PID.
+    throw new GantryError(kind === 'ipc' ? 'conflict' : 'system', `${failed}: container ${donor.id} is not running`);
   }
   if (kind === 'ipc' && donor.record.hostConfig.IpcMode !== 'shareable' && donor.record.hostConfig.IpcMode !== 'host') {
     throw new GantryError(
-      'system',
-      `container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
+      'invalid',
+      `${failed}: container ${donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`,
     );
   }
   return `/proc/${state.pid}/ns/${kind}`;
 }
 
-function findJoinable(services: Services, reference: string, kind: 'pid' | 'ipc'): LiveContainer {
+/** Throws `invalid` for a user the container does not know: an exec is refused for it when it is created. */
+export function checkExecUser({ state, record }: LiveContainer, exec: ExecConfig): void {
+  if (!exec.User || !isAlive(state)) return;
   try {
-    return services.containers.find(reference);
+    userIn(`/proc/${state.pid}/root`, exec.User, record.hostConfig.GroupAdd ?? []);
   } catch (error) {
-    throw new GantryError('notFound', `joining ${kind.toUpperCase()} namespace of container: ${errorMessage(error)}`, {
-      cause: error,
-    });
+    throw new GantryError('invalid', errorMessage(error), { cause: error });
   }
 }
 

@@ -13,11 +13,13 @@ import { now } from '#system/clock/clock.ts';
 import type { Shim, Stdio } from '#system/runtime/contract.ts';
 import { GantryError, wrapError } from '#types/errors.ts';
 import type { Services } from '../services.ts';
+import { findRuntime } from '../settings.ts';
 import { removeBundle } from './bundle.ts';
 import { publishContainerEvent } from './events.ts';
 import { supervise } from './exit.ts';
 import { shimAddressFile } from './lost-run.ts';
 import { openLog, streamsOf } from './output.ts';
+import { prepareMounts } from './prepared-mounts.ts';
 import { removeHeld } from './remove.ts';
 import { joinNetwork } from './sandbox.ts';
 import { type RunSpec, specFor } from './spec.ts';
@@ -84,11 +86,14 @@ async function launch(services: Services, container: LiveContainer): Promise<voi
   const volumes = await mountVolumes(services, container.record);
   undo.defer(() => volumes[Symbol.asyncDispose]());
 
+  const prepared = await prepareMounts(services, container.record, volumes.paths);
+  undo.defer(() => prepared[Symbol.asyncDispose]());
+
   const sandbox = await joinNetwork(services, container.record);
   undo.defer(() => services.networks.removeSandbox(id));
 
   const record: ContainerRecord = { ...container.record, sandbox: sandbox.kept, networks: sandbox.networks };
-  const spec = specFor(services, record, sandbox, volumes.paths);
+  const spec = specFor(services, record, { network: sandbox, volumes: volumes.paths, prepared: prepared.sources });
   writeFileSync(join(paths.bundle(id), 'config.json'), JSON.stringify(spec.spec), { mode: 0o600 });
 
   const log = await openLog(services, record);
@@ -112,7 +117,7 @@ interface Launched {
 
 async function startShim(services: Services, record: ContainerRecord, undo: AsyncDisposableStack): Promise<Shim> {
   const { settings } = services;
-  const runtime = settings.current().runtimes[record.hostConfig.Runtime ?? ''];
+  const runtime = findRuntime(settings.current(), record.hostConfig.Runtime ?? '');
   if (runtime === undefined) {
     throw new GantryError('invalid', `unknown or invalid runtime name: ${record.hostConfig.Runtime}`);
   }

@@ -2,7 +2,7 @@
 import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import { GantryError, wrapError } from '#types/errors.ts';
-import { parseSignal, SIGKILL } from '#types/signal.ts';
+import { isSupportedSignal, parseSignal, SIGKILL } from '#types/signal.ts';
 import type { Services } from '../services.ts';
 import { publishContainerEvent } from './events.ts';
 import { KILL_WAIT_MS, sendSignal } from './kill.ts';
@@ -12,6 +12,9 @@ import { settle } from './wait.ts';
 export const DEFAULT_STOP_TIMEOUT_SECONDS = 10;
 /** How long a SIGKILLed process may take to be reaped before stop gives up. */
 const REAP_WAIT_MS = KILL_WAIT_MS;
+
+/** What docker gives a process that could not be signalled. */
+const UNSENT_SIGNAL_WAIT_SECONDS = 2;
 
 export interface StopOptions {
   /** Signal name or number; empty: the container's own. */
@@ -56,9 +59,13 @@ export async function stopRunning(
 ): Promise<void> {
   const { config } = container.record;
   const signal = parseSignal(options.signal || config.StopSignal || 'SIGTERM');
-  const seconds = options.timeoutSeconds ?? config.StopTimeout ?? DEFAULT_STOP_TIMEOUT_SECONDS;
+  const wantedSeconds = options.timeoutSeconds ?? config.StopTimeout ?? DEFAULT_STOP_TIMEOUT_SECONDS;
   container.stopRequested = true;
-  await signalUnlessGone(services, container, signal);
+  // Compat: a signal that Linux does not have is as good as none: the container is killed soon.
+  const seconds = isSupportedSignal(signal)
+    ? wantedSeconds
+    : Math.min(Math.max(wantedSeconds, 0), UNSENT_SIGNAL_WAIT_SECONDS);
+  if (isSupportedSignal(signal)) await signalUnlessGone(services, container, signal);
   if (seconds < 0) {
     await container.task?.settled;
   } else if (!(await settle(container, AbortSignal.timeout(seconds * 1000)))) {

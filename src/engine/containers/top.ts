@@ -64,13 +64,14 @@ async function ps(args: readonly string[], pids: readonly number[], signal?: Abo
   } catch (error) {
     // What ran out of time or of interest would only do so again.
     if (signal?.aborted === true || (error as { killed?: boolean }).killed === true) {
-      throw new GantryError('system', `error running ps: ${errorMessage(error)}`, { cause: error });
+      throw new GantryError('system', `ps: ${errorMessage(error)}`, { cause: error });
     }
     try {
       return (await run('ps', [...args], options)).stdout;
     } catch (error) {
-      const stderr = (error as { stderr?: string }).stderr;
-      throw new GantryError('system', `error running ps: ${stderr?.trim() || errorMessage(error)}`, { cause: error });
+      // Compat: the first line tells why; the rest is `ps`'s usage.
+      const reason = (error as { stderr?: string }).stderr?.split('\n', 1)[0];
+      throw new GantryError('system', `ps: ${reason || errorMessage(error)}`, { cause: error });
     }
   }
 }

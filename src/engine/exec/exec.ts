@@ -9,8 +9,8 @@ import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
 import { type Id, newId } from '#types/ids.ts';
 import { frameChunk } from '#types/stream-frame.ts';
 import type { ExecConfig } from '#wire/engine.ts';
-import { publishContainerEvent } from '../containers/events.ts';
-import { execProcessFor } from '../containers/spec.ts';
+import { execAction, publishContainerEvent } from '../containers/events.ts';
+import { checkExecUser, execProcessFor } from '../containers/spec.ts';
 import { explainStartFailure } from '../containers/start-failure.ts';
 import type { Services } from '../services.ts';
 
@@ -22,9 +22,10 @@ export const EXECS_PER_CONTAINER_LIMIT = 10_000;
 /** `POST /containers/{id}/exec`. */
 export function createExec(services: Services, reference: string, config: ExecConfig): Id {
   const container = services.containers.find(reference);
-  requireRunning(container);
+  requireRunning(container, reference);
   if ((config.Cmd ?? []).length === 0) throw new GantryError('invalid', 'No exec command specified');
-  parseDetachKeys(config.DetachKeys ?? '');
+  checkDetachKeys(config.DetachKeys ?? '');
+  checkExecUser(container, config);
   collectEnded(services, container);
   const id = newId();
   const streams = services.streams({
@@ -43,17 +44,26 @@ export function createExec(services: Services, reference: string, config: ExecCo
     endedAtMs: undefined,
     state: { status: 'created' },
   });
-  publishContainerEvent(services.events, container.record, `exec_create: ${(config.Cmd ?? []).join(' ')}`, {
+  publishContainerEvent(services.events, container.record, execAction('create', config.Cmd ?? []), {
     execID: id,
   });
   return id;
 }
 
+// Compat: an exec has a text, and a 500, of its own for them.
+function checkDetachKeys(text: string): void {
+  try {
+    parseDetachKeys(text);
+  } catch (error) {
+    throw new GantryError('system', `Invalid escape keys (${text}) provided`, { cause: error });
+  }
+}
+
 /** Throws docker's `conflict`s for containers that cannot exec. */
-export function requireRunning(container: LiveContainer): void {
+export function requireRunning(container: LiveContainer, reference: string = container.id): void {
   const { status } = container.state;
   if (status === 'paused') {
-    throw new GantryError('conflict', `Container ${container.id} is paused, unpause the container before exec`);
+    throw new GantryError('conflict', `Container ${reference} is paused, unpause the container before exec`);
   }
   if (status === 'restarting') {
     throw new GantryError('conflict', `Container ${container.id} is restarting, wait until the container is running`);
@@ -158,7 +168,7 @@ export async function launchExec(
   const task = container.task;
   if (task === undefined) throw new GantryError('conflict', `container ${container.id} is not running`);
   exec.state = { status: 'running', pid: 0 };
-  publishContainerEvent(services.events, container.record, `exec_start: ${(exec.config.Cmd ?? []).join(' ')}`, {
+  publishContainerEvent(services.events, container.record, execAction('start', exec.config.Cmd ?? []), {
     execID: exec.id,
   });
   const directory = services.settings.paths.streams(container.id, exec.id);
@@ -185,7 +195,7 @@ export async function launchExec(
   } catch (error) {
     const failure = explainStartFailure(new GantryError('invalid', `failed to start task: ${errorMessage(error)}`));
     // Before the client's stream ends: it asks for the exit code right after.
-    exec.state = { status: 'exited', exitCode: failure.exitCode === 128 ? 126 : failure.exitCode, pid: 0 };
+    exec.state = { status: 'exited', exitCode: isRuntimeText(errorMessage(error)) ? failure.exitCode : 126, pid: 0 };
     const told = wrapExecError(error);
     options.onFailure?.(told);
     await failExec(container, exec, directory);
@@ -196,9 +206,11 @@ export async function launchExec(
 // Compat: the runtime's text arrives bare for a missing executable; everything else is passed on.
 function wrapExecError(error: unknown): GantryError {
   const message = errorMessage(error);
-  if (message.startsWith('OCI runtime exec failed')) return new GantryError('invalid', message, { cause: error });
+  if (isRuntimeText(message)) return new GantryError('invalid', message, { cause: error });
   return wrapError('failed to exec', error);
 }
+
+const isRuntimeText = (message: string): boolean => message.startsWith('OCI runtime exec failed');
 
 async function failExec(container: LiveContainer, exec: ExecInstance, directory: string): Promise<void> {
   exec.endedAtMs = Date.now();

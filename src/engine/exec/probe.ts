@@ -5,7 +5,7 @@ import type { LiveContainer } from '#services/containers/live.ts';
 import { errorMessage } from '#types/errors.ts';
 import { newId } from '#types/ids.ts';
 import { SIGKILL } from '#types/signal.ts';
-import { publishContainerEvent } from '../containers/events.ts';
+import { execAction, publishContainerEvent } from '../containers/events.ts';
 import type { Services } from '../services.ts';
 import { launchExec } from './exec.ts';
 
@@ -31,7 +31,7 @@ export async function runProbe(
   const collector = new OutputCollector();
   const exec = probeExec(services, container, command);
   services.containers.addExec(container, exec);
-  publishContainerEvent(services.events, container.record, `exec_create: ${command.join(' ')}`, { execID: exec.id });
+  publishContainerEvent(services.events, container.record, execAction('create', command), { execID: exec.id });
   try {
     const attached = exec.streams.attach(collector, {
       stdin: false,
@@ -46,10 +46,9 @@ export async function runProbe(
     const outcome = await Promise.race([exited, aborted(timeout)]);
     if (outcome !== undefined) return { exitCode: outcome === 0 ? 0 : outcome, output: collector.text() };
     await container.task?.shim.kill(container.id, SIGKILL, { execId: exec.id, all: false }).catch(() => undefined);
-    return {
-      exitCode: FAILED,
-      output: `Health check exceeded timeout (${goDuration(timeoutMs)}): ${collector.text()}`,
-    };
+    const reason = `Health check exceeded timeout (${goDuration(timeoutMs)})`;
+    const output = collector.text();
+    return { exitCode: FAILED, output: output === '' ? reason : `${reason}: ${output}` };
   } catch (error) {
     return { exitCode: FAILED, output: errorMessage(error) };
   } finally {
@@ -92,7 +91,8 @@ class OutputCollector extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
     const room = OUTPUT_LIMIT_BYTES - this.#sizeBytes;
     if (chunk.length > room) this.#truncated = true;
-    if (room > 0) this.#chunks.push(chunk.subarray(0, room));
+    // Copied: what it was read into is used again after `done`.
+    if (room > 0) this.#chunks.push(Buffer.from(chunk.subarray(0, room)));
     this.#sizeBytes += Math.min(room, chunk.length);
     done();
   }

@@ -1,8 +1,8 @@
 /** `--change` of commit and import: a few Dockerfile instructions applied to a config. */
 import { applyConfigInstruction, environmentOf } from '#services/build/config-instructions.ts';
-import { parseDockerfile } from '#services/build/dockerfile.ts';
+import { type Dockerfile, parseDockerfile } from '#services/build/dockerfile.ts';
 import type { ImageRunConfig } from '#services/images/contract.ts';
-import { GantryError } from '#types/errors.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
 
 const ALLOWED = new Set([
   'cmd',
@@ -21,10 +21,16 @@ const ALLOWED = new Set([
 /** Applies changes in order; throws docker's texts. */
 export function applyChanges(config: ImageRunConfig, changes: readonly string[]): ImageRunConfig {
   if (changes.length === 0) return config;
-  const file = parseDockerfile(changes.join('\n'));
+  try {
+    return applyAll(config, parseDockerfile(changes.join('\n')));
+  } catch (error) {
+    throw asChangeError(error);
+  }
+}
+
+function applyAll(config: ImageRunConfig, file: Dockerfile): ImageRunConfig {
   for (const instruction of file.instructions) {
-    if (!ALLOWED.has(instruction.name))
-      throw new GantryError('invalid', `${instruction.writtenName} is not a valid change command`);
+    if (!ALLOWED.has(instruction.name)) throw notAChange(instruction.writtenName);
   }
   let current = config;
   let cmdSet = false;
@@ -39,4 +45,16 @@ export function applyChanges(config: ImageRunConfig, changes: readonly string[])
     cmdSet ||= change.setsCmd === true;
   }
   return current;
+}
+
+function notAChange(name: string): GantryError {
+  return new GantryError('invalid', `${name} is not a valid change command`);
+}
+
+/** Changes are no file: the parser's line numbers mean nothing to who gave them. */
+function asChangeError(error: unknown): unknown {
+  const reason = /^dockerfile parse error on line \d+: (.*)$/s.exec(errorMessage(error))?.[1];
+  if (reason === undefined) return error;
+  const unknown = /^unknown instruction: (\S+)/.exec(reason)?.[1];
+  return unknown === undefined ? new GantryError('invalid', reason, { cause: error }) : notAChange(unknown);
 }

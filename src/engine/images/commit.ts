@@ -1,7 +1,7 @@
 /** Making a child image: from a container's changes (`docker commit`) or from a build step. */
 import { encodeImageConfig } from '#services/images/config.ts';
 import type { Image, ImageHistoryEntry, ImageRunConfig } from '#services/images/contract.ts';
-import type { ImageStore, LayerHold } from '#services/images/store.ts';
+import { type ImageStore, type LayerHold, noSuchImage } from '#services/images/store.ts';
 import { now } from '#system/clock/clock.ts';
 import type { Digest } from '#types/digest.ts';
 import { hostPlatform } from '#types/platform.ts';
@@ -97,6 +97,13 @@ export function mergeRunConfig(own: ImageRunConfig, base: ImageRunConfig): Image
   return merged;
 }
 
+/** The image the new one is a child of; without it there is no history to continue. */
+function parentOf(images: ImageStore, container: CommittedContainer): Image {
+  const parent = images.get(container.imageId);
+  if (parent === undefined) throw noSuchImage(container.imageId);
+  return parent;
+}
+
 /** Commits a container. The caller pauses it meanwhile if asked to. */
 export async function commitContainer(
   context: { images: ImageStore; emit: EmitEvent },
@@ -108,10 +115,12 @@ export async function commitContainer(
   const changed = applyChanges(options.config ?? {}, options.changes);
   const config = mergeRunConfig(changed, container.config);
   using hold: LayerHold = images.hold();
+  parentOf(images, container);
   const layer = await commitSnapshot(images, container.snapshotKey, { hold }, signal);
   const image = await createChildImage(images, {
-    parent: images.get(container.imageId),
-    diffId: layer.diffId,
+    // It may have been removed, by force, while the layer was written.
+    parent: parentOf(images, container),
+    diffId: layer?.diffId,
     config,
     createdBy: container.command.join(' '),
     author: options.author,

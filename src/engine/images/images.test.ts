@@ -244,6 +244,7 @@ test('a build copies, sets the config, and uses its cache until a file changes',
       tar: tarCodec,
       emit: here.emit,
       write,
+      pull: () => Promise.reject(new Error('nothing is to be pulled')),
       createContainer: () => Promise.reject(new Error('no RUN here')),
     };
     const dockerfile =
@@ -257,6 +258,7 @@ test('a build copies, sets the config, and uses its cache until a file changes',
       labels: {},
       target: '',
       noCache: false,
+      pull: false,
       remove: true,
       forceRemove: false,
       quiet: false,
@@ -302,7 +304,14 @@ test('steps tell of their containers, stderr is red, and a quiet build that fail
     const { images, emit } = here;
     try {
       await buildImage(
-        { images, tar: tarCodec, emit, write, createContainer: async () => container },
+        {
+          images,
+          tar: tarCodec,
+          emit,
+          write,
+          pull: async () => assert.fail('nothing is to be pulled'),
+          createContainer: async () => container,
+        },
         {
           dockerfile,
           dockerfileName: 'D',
@@ -312,6 +321,7 @@ test('steps tell of their containers, stderr is red, and a quiet build that fail
           labels: {},
           target: given.target ?? '',
           noCache: false,
+          pull: false,
           remove: true,
           forceRemove: false,
           quiet: given.quiet ?? false,

@@ -29,7 +29,7 @@ export interface ListImagesOptions {
 }
 
 /** Filter keys of ImageList. */
-export const LIST_FILTERS: readonly string[] = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
+export const LIST_FILTERS: readonly string[] = ['dangling', 'label', 'before', 'since', 'reference', 'until'];
 
 /** Seconds since the epoch of an image's creation; 0 when unknown. */
 export function createdSeconds(image: Image): bigint {
@@ -50,11 +50,15 @@ function boolFilter(filters: Filters, key: string): boolean | undefined {
   return truthy;
 }
 
-/** `until`: a duration back from now, seconds, or a time. */
+/** The `until` of a prune: one at most. */
 export function untilNs(values: readonly string[] | undefined): bigint | undefined {
   if (values === undefined || values.length === 0) return undefined;
   if (values.length > 1) throw new GantryError('invalid', 'more than one until filter specified');
-  const text = values[0] ?? '';
+  return timeFilterNs(values[0] ?? '');
+}
+
+/** A duration back from now, seconds, or a time. */
+function timeFilterNs(text: string): bigint {
   const duration = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text);
   if (text !== '' && duration !== null) {
     const seconds = Number(duration[1] ?? 0) * 3600 + Number(duration[2] ?? 0) * 60 + Number(duration[3] ?? 0);
@@ -81,17 +85,28 @@ export function matchesLabels(labels: Readonly<Record<string, string>>, filters:
   return (filters.get('label') ?? []).every(has) && !(filters.get('label!') ?? []).some(has);
 }
 
+/** Compat: of several bounds the narrowest counts, in a list. */
+function timeBounds(images: ImageStore, filters: Filters): { before: bigint | undefined; since: bigint | undefined } {
+  const created = (name: string): bigint[] => {
+    const time = createdNs(images.resolve(name));
+    return time === undefined ? [] : [time];
+  };
+  const before = [
+    ...(filters.get('before') ?? []).flatMap(created),
+    ...(filters.get('until') ?? []).map((text) => timeFilterNs(text)),
+  ];
+  const since = (filters.get('since') ?? []).flatMap(created);
+  return {
+    before: before.length === 0 ? undefined : before.reduce((least, time) => (time < least ? time : least)),
+    since: since.length === 0 ? undefined : since.reduce((most, time) => (time > most ? time : most)),
+  };
+}
+
 /** The summaries, newest first. */
 export function listImages(images: ImageStore, options: ListImagesOptions): ImageSummary[] {
   const { filters } = options;
   const dangling = boolFilter(filters, 'dangling') ?? false;
-  const until = untilNs(filters.get('until'));
-  const bound = (key: string): bigint | undefined => {
-    const values = filters.get(key) ?? [];
-    return values.length === 0 ? undefined : createdNs(images.resolve(values[0] ?? ''));
-  };
-  const before = bound('before');
-  const since = bound('since');
+  const { before, since } = timeBounds(images, filters);
   const patterns = filters.get('reference') ?? [];
   const all = images.list();
   const parents = new Set(all.map((image) => image.parent));
@@ -100,7 +115,6 @@ export function listImages(images: ImageStore, options: ListImagesOptions): Imag
     const created = createdNs(image) ?? 0n;
     if (before !== undefined && created >= before) continue;
     if (since !== undefined && created <= since) continue;
-    if (until !== undefined && created >= until) continue;
     if (!matchesLabels(image.config.config?.Labels ?? {}, filters)) continue;
     const matching = (names: readonly string[]): readonly string[] =>
       patterns.length === 0

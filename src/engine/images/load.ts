@@ -1,28 +1,22 @@
 /**
  * `docker load`: docker-archive (manifest.json) and OCI layout (index.json), in any known compression.
  *
- * The archive is read once; every file goes straight into the content store (hashed, under a lease), so a
- * layer is written exactly once and no path of the archive ever touches the host's file system.
+ * The archive is read once (load-archive.ts); when it has ended, its layers are mostly extracted and are committed.
+ * Manifests of an OCI layout are kept where the blobs they name are.
  */
 
 import { parseImageConfig } from '#services/images/config.ts';
 import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
-import { type Digest, digestHex, isDigest } from '#types/digest.ts';
-import { errorMessage, GantryError } from '#types/errors.ts';
+import { type Digest, digestHex } from '#types/digest.ts';
+import { GantryError } from '#types/errors.ts';
 import { shortId } from '#types/ids.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '#types/platform.ts';
 import { familiarString, parseReference, type Reference } from '#types/reference.ts';
-import { applyBlob, chainUnder, type StoredLayerSource } from './layer.ts';
+import { applyBlob, chainUnder, checkStaged, commitBlobs, LAYER_DEPTH_LIMIT, type StagedBlob } from './layer.ts';
+import { LoadArchive } from './load-archive.ts';
 import { progressMessage, type WriteProgress } from './progress.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
-
-/** Files in one archive. */
-export const ARCHIVE_ENTRY_LIMIT = 100_000;
-/** Bytes of one JSON document in an archive. */
-export const ARCHIVE_JSON_LIMIT_BYTES: number = 16 * 1024 * 1024;
-/** Symlinks followed for one name; old archives link shared layers. */
-const LINK_LIMIT = 16;
 
 export interface LoadContext {
   readonly images: ImageStore;
@@ -36,15 +30,11 @@ export interface LoadOptions {
   readonly write: WriteProgress;
 }
 
-interface Archive {
-  readonly files: Map<string, StoredLayerSource>;
-  readonly links: Map<string, string>;
-}
-
 /** One image of an archive, whichever format it had. */
 interface ArchivedImage {
   readonly config: Buffer;
-  readonly layers: readonly StoredLayerSource[];
+  /** Paths in the archive. */
+  readonly layers: readonly string[];
   readonly tags: readonly Reference[];
   readonly parent: string;
 }
@@ -57,118 +47,28 @@ export async function loadImages(
   signal?: AbortSignal,
 ): Promise<void> {
   const { images } = context;
-  const archive: Archive = { files: new Map(), links: new Map() };
+  let opened: LoadArchive | undefined;
   try {
     using hold = images.hold();
-    await spool(context, source, { archive, hold }, signal);
-    const list =
-      archive.files.has('manifest.json') || !archive.files.has('index.json') ? readDockerArchive : readOciLayout;
-    const reader = new ArchiveReader(images, archive);
+    await using archive = new LoadArchive(images, hold);
+    opened = archive;
+    await archive.read(context.tar, source, signal);
+    const list = archive.has('manifest.json') || !archive.has('index.json') ? readDockerArchive : readOciLayout;
     let named = 0;
     const ids: { id: Digest; parent: string }[] = [];
-    for (const image of await list(reader, options.platform)) {
-      const id = await loadOne(context, image, { ...options, hold }, signal);
+    for (const image of await list(archive, options.platform)) {
+      const id = await loadOne(context, image, { ...options, hold, archive }, signal);
       if (id === undefined) continue;
       ids.push({ id, parent: image.parent });
       named = image.tags.length;
     }
     linkParents(images, ids);
+    await keepManifests(images, archive);
     if (named === 0 && ids.length > 0) {
       await options.write({ stream: ids.map(({ id }) => `Loaded image ID: ${id}\n`).join('') });
     }
   } finally {
-    for (const { digest } of archive.files.values())
-      if (!images.isLayerBlob(digest)) await images.content.delete(digest);
-  }
-}
-
-function cleanPath(path: string): string {
-  const parts: string[] = [];
-  for (const part of path.split('/')) {
-    if (part === '' || part === '.') continue;
-    if (part === '..') parts.pop();
-    else parts.push(part);
-  }
-  return parts.join('/');
-}
-
-async function spool(
-  context: LoadContext,
-  source: AsyncIterable<Buffer>,
-  target: { archive: Archive; hold: LayerHold },
-  signal?: AbortSignal,
-): Promise<void> {
-  let count = 0;
-  for await (const { entry, content } of context.tar.read(context.tar.decompress(source, signal))) {
-    count += 1;
-    if (count > ARCHIVE_ENTRY_LIMIT)
-      throw new GantryError('invalid', `invalid archive: more than ${ARCHIVE_ENTRY_LIMIT} entries`);
-    const path = cleanPath(entry.path);
-    if (entry.type === 'file') {
-      target.archive.files.set(path, await context.images.content.write(content, { lease: target.hold.lease }, signal));
-    } else if (entry.type === 'symlink') {
-      const directory = path.slice(0, Math.max(0, path.lastIndexOf('/')));
-      target.archive.links.set(
-        path,
-        cleanPath(entry.linkPath.startsWith('/') ? entry.linkPath : `${directory}/${entry.linkPath}`),
-      );
-    } else if (entry.type === 'link') target.archive.links.set(path, cleanPath(entry.linkPath));
-  }
-}
-
-class ArchiveReader {
-  readonly #images: ImageStore;
-  readonly #archive: Archive;
-
-  constructor(images: ImageStore, archive: Archive) {
-    this.#images = images;
-    this.#archive = archive;
-  }
-
-  find(path: string): StoredLayerSource {
-    let name = cleanPath(path);
-    for (let hop = 0; hop < LINK_LIMIT; hop += 1) {
-      const file = this.#archive.files.get(name);
-      if (file !== undefined) return file;
-      const next = this.#archive.links.get(name);
-      if (next === undefined) break;
-      name = next;
-    }
-    throw new GantryError('system', `open ${path}: no such file or directory`);
-  }
-
-  async bytes(path: string): Promise<Buffer> {
-    const file = this.find(path);
-    if (file.sizeBytes > ARCHIVE_JSON_LIMIT_BYTES)
-      throw new GantryError('invalid', `invalid archive: ${path} is too large`);
-    const chunks: Buffer[] = [];
-    for await (const chunk of this.#images.content.read(file.digest)) chunks.push(chunk);
-    return Buffer.concat(chunks);
-  }
-
-  has(path: string): boolean {
-    return this.#archive.files.has(cleanPath(path)) || this.#archive.links.has(cleanPath(path));
-  }
-
-  async json(path: string): Promise<unknown> {
-    try {
-      return JSON.parse((await this.bytes(path)).toString('utf8'));
-    } catch (error) {
-      throw new GantryError('invalid', `invalid archive: failed to decode ${path}: ${errorMessage(error)}`, {
-        cause: error,
-      });
-    }
-  }
-
-  /** A blob of an OCI layout; its name must be its digest. */
-  blob(digest: unknown): { path: string; file: StoredLayerSource } {
-    if (typeof digest !== 'string' || !isDigest(digest) || !digest.startsWith('sha256:')) {
-      throw new GantryError('invalid', 'invalid checksum digest format');
-    }
-    const path = `blobs/sha256/${digestHex(digest)}`;
-    const file = this.find(path);
-    if (file.digest !== digest) throw new GantryError('invalid', `invalid archive: ${path} has digest ${file.digest}`);
-    return { path, file };
+    await opened?.dropBlobs();
   }
 }
 
@@ -190,7 +90,7 @@ function tagged(name: unknown): Reference {
   return reference;
 }
 
-async function readDockerArchive(reader: ArchiveReader): Promise<ArchivedImage[]> {
+async function readDockerArchive(reader: LoadArchive): Promise<ArchivedImage[]> {
   if (!reader.has('manifest.json'))
     throw new GantryError('invalid', 'invalid archive: does not contain a manifest.json');
   const manifest = await reader.json('manifest.json');
@@ -200,7 +100,7 @@ async function readDockerArchive(reader: ArchiveReader): Promise<ArchivedImage[]
     const item = fields(value);
     found.push({
       config: await reader.bytes(String(item['Config'])),
-      layers: items(item['Layers']).map((path) => reader.find(String(path))),
+      layers: items(item['Layers']).map(String),
       tags: items(item['RepoTags']).map(tagged),
       parent: typeof item['Parent'] === 'string' ? item['Parent'] : '',
     });
@@ -211,14 +111,14 @@ async function readDockerArchive(reader: ArchiveReader): Promise<ArchivedImage[]
 /** Indexes within indexes are followed this deep. */
 const INDEX_DEPTH_LIMIT = 4;
 
-async function readOciLayout(reader: ArchiveReader, platform: Platform | undefined): Promise<ArchivedImage[]> {
-  const found = new Map<string, { config: Buffer; layers: StoredLayerSource[]; tags: Reference[]; parent: string }>();
+async function readOciLayout(reader: LoadArchive, platform: Platform | undefined): Promise<ArchivedImage[]> {
+  const found = new Map<string, { config: Buffer; layers: string[]; tags: Reference[]; parent: string }>();
   const visit = async (
     descriptor: Record<string, unknown>,
     names: readonly Reference[],
     depth: number,
   ): Promise<void> => {
-    const { path } = reader.blob(descriptor['digest']);
+    const path = reader.blobPath(descriptor['digest']);
     const document = fields(await reader.json(path));
     if (document['manifests'] !== undefined) {
       if (depth >= INDEX_DEPTH_LIMIT)
@@ -235,8 +135,8 @@ async function readOciLayout(reader: ArchiveReader, platform: Platform | undefin
       return;
     }
     found.set(path, {
-      config: await reader.bytes(reader.blob(fields(document['config'])['digest']).path),
-      layers: items(document['layers']).map((layer) => reader.blob(fields(layer)['digest']).file),
+      config: await reader.bytes(reader.blobPath(fields(document['config'])['digest'])),
+      layers: items(document['layers']).map((layer) => reader.blobPath(fields(layer)['digest'])),
       tags: [...names],
       parent: '',
     });
@@ -271,6 +171,7 @@ function isWanted(descriptor: Record<string, unknown>, platform: Platform | unde
 
 interface LoadOneOptions extends LoadOptions {
   readonly hold: LayerHold;
+  readonly archive: LoadArchive;
 }
 
 async function loadOne(
@@ -296,24 +197,7 @@ async function loadOne(
       `invalid manifest, layers length mismatch: expected ${image.layers.length}, got ${diffIds.length}`,
     );
   }
-  let parent: Digest | undefined;
-  for (const [index, diffId] of diffIds.entries()) {
-    const chainId = chainUnder(parent, diffId);
-    options.hold.layers.add(chainId);
-    if (images.snapshots.layer(chainId) === undefined || images.layerBlob(diffId) === undefined) {
-      const id = shortId(digestHex(diffId));
-      const blob = image.layers[index] as StoredLayerSource;
-      if (!options.quiet)
-        await options.write(progressMessage(id, 'Loading layer', { current: 0, total: blob.sizeBytes }));
-      const progress = options.quiet ? {} : { progress: { status: 'Loading layer', id, write: options.write } };
-      await applyBlob(
-        blob,
-        { images, tar: context.tar, hold: options.hold, parent, expected: diffId, ...progress },
-        signal,
-      );
-    }
-    parent = chainId;
-  }
+  await loadLayers(context, { diffIds, paths: image.layers }, options, signal);
   const loaded = await images.create(image.config, {});
   for (const reference of image.tags) {
     const previous = images.named(reference);
@@ -328,6 +212,79 @@ async function loadOne(
   }
   context.emit('image', 'load', loaded.id, imageAttributes(images.get(loaded.id), loaded.id));
   return loaded.id;
+}
+
+/** Makes the layers of one image; those that are here stay. */
+async function loadLayers(
+  { images, tar }: LoadContext,
+  { diffIds, paths }: { diffIds: readonly Digest[]; paths: readonly string[] },
+  options: LoadOneOptions,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (diffIds.length > LAYER_DEPTH_LIMIT) throw new GantryError('invalid', 'max depth exceeded');
+  const { hold, archive } = options;
+  const blobs: StagedBlob[] = [];
+  let parent: Digest | undefined;
+  let below: Digest | undefined;
+  for (const [index, diffId] of diffIds.entries()) {
+    const chainId = chainUnder(parent, diffId);
+    hold.layers.add(chainId);
+    if (images.snapshots.layer(chainId) === undefined || images.layerBlob(diffId) === undefined) {
+      const path = paths[index] as string;
+      const stored = await archive.stored(path);
+      const id = shortId(digestHex(diffId));
+      const tell = (current: number): Promise<void> | void =>
+        options.quiet
+          ? undefined
+          : options.write(progressMessage(id, 'Loading layer', { current, total: stored.sizeBytes }));
+      await tell(0);
+      if (images.snapshots.stagesAhead) {
+        const staged = await archive.staged(path, signal);
+        checkStaged(staged, diffId);
+        blobs.push({ stored, staged });
+        await tell(stored.sizeBytes);
+      } else {
+        const progress = options.quiet ? {} : { progress: { status: 'Loading layer', id, write: options.write } };
+        await applyBlob(stored, { images, tar, hold, parent, expected: diffId, ...progress }, signal);
+      }
+    } else {
+      // A layer that lacks nothing lies on those before it: they exist, and only get their bytes back.
+      if (blobs.length > 0) await commitBlobs(blobs.splice(0), { images, tar, hold, parent: below }, signal);
+      below = chainId;
+    }
+    parent = chainId;
+  }
+  if (blobs.length > 0) await commitBlobs(blobs, { images, tar, hold, parent: below }, signal);
+}
+
+/** Keeps manifests of an OCI layout whose image was loaded and whose layers are the very blobs it names. */
+async function keepManifests(images: ImageStore, archive: LoadArchive): Promise<void> {
+  if (!archive.has('index.json')) return;
+  const visit = async (value: unknown, depth: number): Promise<void> => {
+    const digest = String(fields(value)['digest']);
+    if (!archive.has(`blobs/sha256/${digest.slice('sha256:'.length)}`) || depth > INDEX_DEPTH_LIMIT) return;
+    const path = archive.blobPath(digest);
+    const document = fields(await archive.json(path));
+    for (const child of items(document['manifests'])) await visit(child, depth + 1);
+    if (document['config'] === undefined) return;
+    const image = images.get(String(fields(document['config'])['digest']) as Digest);
+    const layers = items(document['layers']).map((layer) => String(fields(layer)['digest']));
+    const diffIds = image?.config.rootfs.diff_ids ?? [];
+    const same =
+      layers.length === diffIds.length && diffIds.every((id, at) => images.layerBlob(id)?.digest === layers[at]);
+    if (image === undefined || !same) return;
+    images.setManifest(
+      image.id,
+      String(document['mediaType'] ?? fields(value)['mediaType']),
+      await archive.bytes(path),
+    );
+  };
+  try {
+    for (const value of items(fields(await archive.json('index.json'))['manifests'])) await visit(value, 0);
+  } catch (error) {
+    // The images are loaded; what else an archive says wrongly of them is not kept.
+    if (!(error instanceof GantryError)) throw error;
+  }
 }
 
 /** Restores parents within one archive, where the child's history really continues the parent's. */

@@ -178,35 +178,52 @@ export async function pruneImages(
   signal?: AbortSignal,
 ): Promise<{ ImagesDeleted: RemovedItem[] | null; SpaceReclaimed: number }> {
   const { images } = context;
-  const values = filters.get('dangling') ?? [];
-  if (values.some((value) => !/^(0|1|true|false)$/.test(value))) {
-    throw new GantryError('invalid', `invalid filter 'dangling=[${values.join(' ')}]'`);
-  }
-  const danglingOnly = !values.some((value) => value === '0' || value === 'false');
+  const danglingOnly = readDangling(filters.get('dangling') ?? []);
   const until = untilNs(filters.get('until'));
   const deleted: RemovedItem[] = [];
   const before = layerSizes(images);
-  for (const image of images.list()) {
+  for (const image of images.list().filter((candidate) => isPruned(images, candidate, { until, filters }))) {
     if (signal?.aborted) break;
-    if (images.get(image.id) === undefined || images.children(image.id).length > 0) continue;
-    if (until !== undefined && createdSeconds(image) * 1_000_000_000n > until) continue;
-    if (!matchesLabels(image.config.config?.Labels ?? {}, filters)) continue;
-    if (danglingOnly && images.references(image.id).length > 0) continue;
-    if (context.uses().some((use) => use.imageId === image.id)) continue;
+    if (images.get(image.id) === undefined) continue;
+    // Compat: an image that is named by digests only counts as dangling.
+    if (danglingOnly && image.repoTags.length > 0) continue;
+    if (danglingOnly && images.children(image.id).length > 0) continue;
     const names = [...image.repoTags, ...image.repoDigests];
     for (const name of names.length === 0 ? [image.id] : names) {
       if (images.get(image.id) === undefined) break;
       try {
         deleted.push(...(await removeImage(context, name, { force: false, prune: true })));
       } catch (error) {
+        // In use, or removed by someone else: it stays.
         if (!(error instanceof GantryError) || (error.kind !== 'conflict' && error.kind !== 'notFound')) throw error;
       }
     }
   }
-  let reclaimed = 0;
+  // Blobs that no image came to need: of transfers that were broken off, for example.
+  let reclaimed = await images.collection.collect();
   for (const item of deleted) reclaimed += before.get(item.Deleted ?? '') ?? 0;
   context.emit('image', 'prune', '', { reclaimed: String(reclaimed) });
   return { ImagesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: reclaimed };
+}
+
+/** Go's reading of a boolean filter with a default: any one true value wins. */
+function readDangling(values: readonly string[]): boolean {
+  if (values.length === 0) return true;
+  if (values.some((value) => value === '0' || value === 'false')) return false;
+  if (values.some((value) => value === '1' || value === 'true')) return true;
+  throw new GantryError('invalid', `invalid filter 'dangling=[${values.join(' ')}]'`);
+}
+
+/** Whether the filters choose an image; intermediate ones go with their children. */
+function isPruned(
+  images: ImageStore,
+  image: Image,
+  by: { until: bigint | undefined; filters: ReadonlyMap<string, readonly string[]> },
+): boolean {
+  if (images.references(image.id).length === 0 && images.children(image.id).length > 0) return false;
+  if (by.until !== undefined && createdSeconds(image) * 1_000_000_000n > by.until) return false;
+  // Compat: an image without run-time part has no labels to be judged by.
+  return image.config.config === undefined || matchesLabels(image.config.config.Labels ?? {}, by.filters);
 }
 
 function layerSizes(images: ImageStore): Map<string, number> {

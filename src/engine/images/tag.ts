@@ -3,6 +3,7 @@ import type { ImageStore } from '#services/images/store.ts';
 import { GantryError } from '#types/errors.ts';
 import {
   canonicalName,
+  familiarName,
   familiarString,
   parseReference,
   type Reference,
@@ -19,6 +20,12 @@ export function makeReference(repository: string, tag: string): Reference {
   return tag === '' ? withDefaultTag(reference) : withTag(reference, tag);
 }
 
+/** Compat: the tag route looks at the name before it looks for the image. */
+function checkName(reference: Reference): void {
+  if (familiarName(reference) === 'sha256')
+    throw new GantryError('invalid', 'refusing to create an ambiguous tag using digest algorithm as name');
+}
+
 /** The optional target of commit, import and build. */
 export function makeOptionalReference(repository: string, tag: string): Reference | undefined {
   return repository === '' ? undefined : makeReference(repository, tag);
@@ -31,6 +38,7 @@ export function tagImage(
   options: { repository: string; tag: string; emit: EmitEvent },
 ): void {
   const reference = makeReference(options.repository, options.tag);
+  checkName(reference);
   const image = images.resolve(name);
   nameImage(images, image.id, { reference, emit: options.emit });
 }

@@ -32,7 +32,8 @@ export function systemInfo(services: Services, sources: InfoSources, apiMinor: n
       Volume: ['local'],
       Network: ['bridge', 'host', 'null'],
       Authorization: null,
-      Log: services.logs.names,
+      // Compat: `none` is no plugin.
+      Log: services.logs.names.filter((name) => name !== 'none'),
     },
     ...limits(cgroup),
     IPv4Forwarding: readFlag('/proc/sys/net/ipv4/ip_forward'),

@@ -64,6 +64,14 @@ export interface SandboxRecord {
   readonly endpoints: readonly Endpoint[];
 }
 
+/** A mount of an image's file system. */
+export interface ImageMount {
+  readonly destination: string;
+  readonly imageId: Digest;
+  /** Key of the snapshot. */
+  readonly snapshot: Id;
+}
+
 /** Everything about a container that must survive the daemon. */
 export interface ContainerRecord {
   readonly id: Id;
@@ -81,6 +89,8 @@ export interface ContainerRecord {
   /** Entry point joined with command. */
   readonly args: readonly string[];
   readonly mounts: readonly MountPoint[];
+  /** What the mounts of type `image` show: one snapshot each, never written to. */
+  readonly imageMounts?: readonly ImageMount[];
   /** Network name → wanted settings. Empty: the network its mode names. */
   readonly networks: Readonly<Record<string, EndpointSettings>>;
   /** It was disconnected from its last network. */

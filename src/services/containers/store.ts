@@ -102,6 +102,13 @@ export class ContainerStore {
     };
   }
 
+  /** Whether a container of this ID is here or being created. */
+  isReserved(id: Id): boolean {
+    if (this.#byId.has(id)) return true;
+    for (const owner of this.#byName.values()) if (owner === id) return true;
+    return false;
+  }
+
   isNameTaken(name: string): boolean {
     return this.#byName.has(name);
   }

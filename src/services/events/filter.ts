@@ -4,24 +4,6 @@ import type { EngineEvent } from './events.ts';
 /** Filter key → values. */
 export type Filters = ReadonlyMap<string, readonly string[]>;
 
-/** Keys `docker events --filter` accepts. */
-export const EVENT_FILTER_KEYS: readonly string[] = [
-  'config',
-  'container',
-  'daemon',
-  'event',
-  'image',
-  'label',
-  'network',
-  'node',
-  'plugin',
-  'scope',
-  'secret',
-  'service',
-  'type',
-  'volume',
-];
-
 /** Object filters that match by ID prefix-free equality or by name, for events of their own type only. */
 const OBJECT_TYPES: readonly string[] = [
   'config',

@@ -10,8 +10,8 @@ import type { ContentStore, Lease } from '#services/content/contract.ts';
 import type { Snapshotter } from '#services/snapshots/contract.ts';
 import { now } from '#system/clock/clock.ts';
 import type { Database, Migration, Row } from '#system/database/database.ts';
-import { chainIds, type Digest, digestOf, parseDigest } from '#types/digest.ts';
-import { GantryError } from '#types/errors.ts';
+import { chainIds, type Digest, digestOf } from '#types/digest.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
 import {
   canonicalName,
   familiarString,
@@ -22,8 +22,11 @@ import {
   withDefaultTag,
   withTag,
 } from '#types/reference.ts';
+import { ImageAudit } from './audit.ts';
+import { Collection } from './collection.ts';
 import { parseImageConfig } from './config.ts';
 import type { Image, ImageConfig, Images } from './contract.ts';
+import { LayerBlobRows } from './layer-blobs.ts';
 
 const MIGRATION: Migration = {
   name: 'images',
@@ -85,16 +88,29 @@ export function noSuchImage(reference: string): GantryError {
 export class ImageStore implements Images {
   readonly #database: Database;
   readonly #content: ContentStore;
+  readonly #blobs: LayerBlobRows;
   readonly #snapshots: Snapshotter;
   readonly #images = new Map<Digest, ImageRecord>();
   readonly #references = new Map<string, Digest>();
   readonly #holds = new Set<LayerHold>();
+  /** What nobody needs, and its removal. */
+  readonly collection: Collection;
+  /** Rows that are no image any more, and why; a check of the store tells of them. */
+  readonly #damaged = new Map<string, string>();
 
   constructor(database: Database, content: ContentStore, snapshots: Snapshotter) {
     this.#database = database;
     this.#content = content;
     this.#snapshots = snapshots;
     database.migrate(MIGRATION);
+    this.#blobs = new LayerBlobRows(database);
+    this.collection = new Collection({
+      database,
+      content,
+      snapshots,
+      blobs: this.#blobs,
+      roots: { isIncomplete: () => this.#damaged.size > 0, images: () => this.#rootsOfImages(), holds: this.#holds },
+    });
     for (const row of database.all('SELECT id, config, parent, last_tag_time FROM images')) this.#load(row);
     for (const row of database.all('SELECT name, image FROM image_references')) {
       const id = String(row['image']) as Digest;
@@ -114,7 +130,14 @@ export class ImageStore implements Images {
   #load(row: Row): void {
     const configBytes = Buffer.from(row['config'] as Uint8Array);
     const id = String(row['id']) as Digest;
-    const config = parseImageConfig(configBytes);
+    let config: ImageConfig;
+    try {
+      config = parseImageConfig(configBytes);
+    } catch (error) {
+      // One damaged row must not keep the daemon from starting.
+      this.#damaged.set(id, errorMessage(error));
+      return;
+    }
     this.#images.set(id, {
       id,
       config,
@@ -128,9 +151,16 @@ export class ImageStore implements Images {
 
   /** Protects layers and blobs while an image is being made: `using hold = images.hold()`. */
   hold(): LayerHold {
-    const hold = new LayerHold(this.#content.lease(), (ended) => this.#holds.delete(ended));
+    const hold = new LayerHold(this.#content.lease(), (ended) => {
+      this.#holds.delete(ended);
+      this.collection.dropUnused(ended.layers);
+    });
     this.#holds.add(hold);
     return hold;
+  }
+
+  *#rootsOfImages(): Generator<{ chain: readonly Digest[]; diffIds: readonly Digest[] }> {
+    for (const { chain, config } of this.#images.values()) yield { chain, diffIds: config.rootfs.diff_ids };
   }
 
   resolve(reference: string): Image {
@@ -229,20 +259,23 @@ export class ImageStore implements Images {
       if (this.#snapshots.layer(chainId) === undefined) throw new GantryError('system', 'layer does not exist');
     }
     const tags = (options.tags ?? []).map((tag) => withDefaultTag(parseReference(tag)));
-    this.#database.transaction(() => {
-      this.#database.run(
-        'INSERT INTO images (id, config, parent, last_tag_time) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
-        id,
-        configBytes,
-        options.parent ?? null,
-        ZERO_TIME,
-      );
-    });
+    // The parent may have been removed while the child was made; its layers are held, its name is gone.
+    const parent = options.parent !== undefined && this.#images.has(options.parent) ? options.parent : undefined;
+    this.#database.run(
+      'INSERT INTO images (id, config, parent, last_tag_time) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET config = excluded.config',
+      id,
+      configBytes,
+      parent ?? null,
+      ZERO_TIME,
+    );
+    this.#damaged.delete(id);
     if (!this.#images.has(id)) {
-      const parent = options.parent;
       this.#images.set(id, { id, config, configBytes, chain, parent, lastTagTime: ZERO_TIME, references: new Set() });
-    } else if (options.parent !== undefined) {
-      this.setParent(id, options.parent);
+    } else {
+      const record = this.#images.get(id) as ImageRecord;
+      // Bytes that went bad in the database are bad in memory too.
+      if (!record.configBytes.equals(configBytes)) this.#images.set(id, { ...record, config, configBytes, chain });
+      if (parent !== undefined) this.setParent(id, parent);
     }
     for (const tag of tags) this.addReference(tag, id);
     return this.get(id) as Image;
@@ -253,6 +286,13 @@ export class ImageStore implements Images {
     if (record === undefined || id === parent) return;
     this.#database.run('UPDATE images SET parent = ? WHERE id = ?', parent, id);
     record.parent = parent;
+  }
+
+  /** Makes an image one without parent. */
+  clearParent(id: Digest): void {
+    this.#database.run('UPDATE images SET parent = NULL WHERE id = ?', id);
+    const record = this.#images.get(id);
+    if (record !== undefined) record.parent = undefined;
   }
 
   tag(image: Digest, repository: string, tag: string): void {
@@ -306,92 +346,50 @@ export class ImageStore implements Images {
     for (const name of record.references) this.#references.delete(name);
     this.#images.delete(id);
     for (const other of this.#images.values()) if (other.parent === id) other.parent = undefined;
-    return this.#removeUnusedLayers(record.chain);
+    return this.collection.removeUnused(record.chain);
   }
 
-  async #removeUnusedLayers(chain: readonly Digest[]): Promise<Digest[]> {
-    const removed: Digest[] = [];
-    for (const chainId of [...chain].reverse()) {
-      if (this.#layerInUse(chainId)) break;
-      const layer = this.#snapshots.layer(chainId);
-      if (layer === undefined) continue;
-      try {
-        await this.#snapshots.removeLayer(chainId);
-      } catch (error) {
-        if (error instanceof GantryError && error.kind === 'conflict') break;
-        throw error;
-      }
-      removed.push(chainId);
-      await this.#removeUnusedBlob(layer.diffId);
-    }
-    return removed;
+  /** A check of all rows, for `gantry system fsck`. */
+  audit(): ImageAudit {
+    return new ImageAudit(this.#database, this, {
+      damaged: this.#damaged,
+      forgetReference: (name) => {
+        this.#images.get(this.#references.get(name) as Digest)?.references.delete(name);
+        this.#references.delete(name);
+      },
+    });
   }
 
-  #layerInUse(chainId: Digest): boolean {
-    for (const hold of this.#holds) if (hold.layers.has(chainId)) return true;
-    for (const record of this.#images.values()) if (record.chain.includes(chainId)) return true;
-    return false;
+  /** Remembers other bytes for a layer than those known. */
+  replaceLayerBlob(diffId: Digest, blob: LayerBlob): void {
+    this.#blobs.set(diffId, blob);
   }
 
-  async #removeUnusedBlob(diffId: Digest): Promise<void> {
-    // The same tar may be a layer elsewhere, over another parent.
-    if (this.#snapshots.layers().some((layer) => layer.diffId === diffId)) return;
-    const blob = this.layerBlob(diffId);
-    if (blob === undefined) return;
-    this.#database.run('DELETE FROM image_layer_blobs WHERE diff_id = ?', diffId);
-    await this.#content.delete(blob.digest);
-  }
-
-  /** After a crash or a failed load: removes layers and blobs that no image, hold or snapshot needs. */
-  async collect(): Promise<void> {
-    const layers = this.#snapshots.layers();
-    const parents = new Set(layers.map((layer) => layer.parent));
-    for (const top of layers.filter((layer) => !parents.has(layer.chainId))) {
-      const chain: Digest[] = [];
-      for (let at = this.#snapshots.layer(top.chainId); at !== undefined; ) {
-        chain.unshift(at.chainId);
-        at = at.parent === undefined ? undefined : this.#snapshots.layer(at.parent);
-      }
-      await this.#removeUnusedLayers(chain);
-    }
-    const referenced = new Set<Digest>();
-    const diffIds = new Set(this.#snapshots.layers().map((layer) => layer.diffId));
-    for (const row of this.#database.all('SELECT diff_id, digest FROM image_layer_blobs')) {
-      if (diffIds.has(String(row['diff_id']) as Digest)) referenced.add(String(row['digest']) as Digest);
-      else this.#database.run('DELETE FROM image_layer_blobs WHERE diff_id = ?', String(row['diff_id']));
-    }
-    await this.#content.gc(referenced);
-  }
-
-  /** Remembers the bytes a layer came as. */
+  /** Remembers the bytes a layer came as. What is remembered already stays, unless its blob is gone. */
   setLayerBlob(diffId: Digest, blob: LayerBlob): void {
-    this.#database.run(
-      'INSERT INTO image_layer_blobs (diff_id, digest, compression, size_bytes, tar_size_bytes) VALUES (?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO NOTHING',
-      diffId,
-      blob.digest,
-      blob.compression,
-      blob.sizeBytes,
-      blob.tarSizeBytes,
-    );
+    const known = this.#blobs.get(diffId);
+    if (known === undefined || !this.#content.has(known.digest)) this.#blobs.set(diffId, blob);
+  }
+
+  /** Remembers several layers' bytes in one transaction. */
+  setLayerBlobs(blobs: readonly { readonly diffId: Digest; readonly blob: LayerBlob }[]): void {
+    this.#database.transaction(() => {
+      for (const { diffId, blob } of blobs) this.setLayerBlob(diffId, blob);
+    });
   }
 
   /** Whether a stored layer consists of this blob. */
   isLayerBlob(digest: Digest): boolean {
-    return this.#database.get('SELECT 1 FROM image_layer_blobs WHERE digest = ?', digest) !== undefined;
+    return this.#blobs.names(digest);
   }
 
   layerBlob(diffId: Digest): LayerBlob | undefined {
-    const row = this.#database.get(
-      'SELECT digest, compression, size_bytes, tar_size_bytes FROM image_layer_blobs WHERE diff_id = ?',
-      diffId,
-    );
-    if (row === undefined) return undefined;
-    return {
-      digest: parseDigest(String(row['digest'])),
-      compression: String(row['compression']) as LayerCompression,
-      sizeBytes: Number(row['size_bytes']),
-      tarSizeBytes: Number(row['tar_size_bytes']),
-    };
+    return this.#blobs.get(diffId);
+  }
+
+  /** Blobs of all layers. */
+  layerBlobs(): { diffId: Digest; blob: LayerBlob }[] {
+    return this.#blobs.list();
   }
 
   /** The uncompressed tar of a layer, hashing to its diffID. */

@@ -118,7 +118,7 @@ export class FileLogDrivers implements LogDrivers {
 function fileDriver(name: string): FileDriver {
   const driver = FILE_DRIVERS.get(name);
   if (driver !== undefined) return driver;
-  throw new GantryError('invalid', `logger: no log driver named '${name}' is registered`);
+  throw new GantryError('invalid', `error looking up logging plugin ${name}: plugin "${name}" not found`);
 }
 
 function validateBufferSize(text: string): void {

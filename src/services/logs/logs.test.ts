@@ -67,7 +67,7 @@ describe('log drivers', () => {
     drivers.validate('json-file', { 'max-size': '1m', mode: 'blocking', tag: 'x' });
     drivers.validate('none', { whatever: '1' });
     const refusals: [string, Record<string, string>, string][] = [
-      ['nope', {}, "logger: no log driver named 'nope' is registered"],
+      ['nope', {}, 'error looking up logging plugin nope: plugin "nope" not found'],
       ['json-file', { colour: 'red' }, "unknown log opt 'colour' for json-file log driver"],
       ['local', { colour: 'red' }, "unknown log opt 'colour' for log driver local"],
       ['json-file', { mode: 'maybe' }, 'logger: logging mode not supported: maybe'],

@@ -66,7 +66,7 @@ export function localRetention(options: Options): Retention {
   try {
     if (text !== undefined) compress = parseBoolean(text);
   } catch (error) {
-    throw new GantryError('invalid', `invalid boolean value for compress: ${(error as Error).message}`);
+    throw new GantryError('invalid', `error reading compress log option: ${(error as Error).message}`);
   }
   if (compress && maxFiles <= 1) {
     throw new GantryError('invalid', 'compression cannot be enabled when max file count is 1');

@@ -4,7 +4,7 @@
  * all its ports. Removing a veth takes the kernel a grace period (about 17 ms), so a veth normally just dies
  * with its namespace, in the background.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { hasCode } from '#system/kernel/errno.ts';
 import { addVeth, deleteLink, setForwarding, setHairpin, setNeighbour } from '#system/netlink/route.ts';
@@ -12,7 +12,7 @@ import { NetlinkSocket } from '#system/netlink/socket.ts';
 import type { RuleSet } from '#system/nftables/nftables.ts';
 import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
 import type { Id } from '#types/ids.ts';
-import { formatIp, formatPrefix, type IpAddress, macOf, type Prefix, parseCidr, parseIp } from './address.ts';
+import { formatIp, formatPrefix, macOf, type Prefix, parseCidr, parseIp } from './address.ts';
 import {
   type BridgeDevice,
   type BridgeOptions,
@@ -21,6 +21,7 @@ import {
   ensureDefaultBridge,
   removeBridge,
 } from './bridge-device.ts';
+import { checkIpv6Subnet, linkRules, localMac, portRules } from './bridge-endpoint.ts';
 import { type BridgeSettings, parseBridgeSettings } from './bridge-settings.ts';
 import type { Endpoint, NetworkDetails, NetworkSpec } from './contract.ts';
 import type {
@@ -477,38 +478,4 @@ export class BridgeDriver implements NetworkDriver {
     } else this.#table[Symbol.dispose]();
     this.#netlink[Symbol.dispose]();
   }
-}
-
-function portRules(endpoint: Endpoint, ports: Endpoint['ports']): PortRule[] {
-  return ports.map((port) => {
-    const isIpv6 = port.hostAddress.includes(':');
-    return { port, containerAddress: (isIpv6 ? endpoint.ipv6Address : '') || endpoint.ipAddress };
-  });
-}
-
-/** Openings to the exposed ports of the containers this one is linked to. */
-function linkRules(context: JoinContext, ipAddress: string): LinkRule[] {
-  const { links } = context.request;
-  return context.others
-    .filter((other) => links.includes(other.containerId))
-    .flatMap(({ endpoint, exposed }) =>
-      exposed.map(({ protocol, port }) => ({ from: ipAddress, to: endpoint.ipAddress, protocol, port })),
-    );
-}
-
-const LINK_LOCAL = parseCidr('fe80::/64').subnet;
-
-function checkIpv6Subnet(subnet: Prefix): void {
-  const text = formatPrefix(subnet);
-  if (subnet.base >> 120n === 0xffn) throw new GantryError('invalid', `multicast subnet '${text}' is not allowed`);
-  const first: IpAddress = { family: 6, value: subnet.base };
-  const isLinkLocal = subnet.base === LINK_LOCAL.base && subnet.length === LINK_LOCAL.length;
-  if (!isLinkLocal && first.value >> 64n === LINK_LOCAL.base >> 64n)
-    throw new GantryError('invalid', `'${text}' clashes with the Link-Local prefix 'fe80::/64'`);
-}
-
-/** A locally administered MAC address that stays the same for the same text. */
-function localMac(text: string): string {
-  const hash = createHash('sha256').update(`mac ${text}`).digest('hex');
-  return `02:42:${hash.slice(0, 8).replace(/(..)(?=.)/g, '$1:')}`;
 }

@@ -5,18 +5,17 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { errnoText, hasCode, KernelError } from '#system/kernel/errno.ts';
+import { deleteLink, setLink } from '#system/netlink/route.ts';
+import { NetlinkSocket } from '#system/netlink/socket.ts';
 import {
   addIpvlan,
   addMacvlan,
   addSimpleLink,
   addVlan,
-  deleteLink,
   IPVLAN_FLAGS,
   IPVLAN_MODES,
   MACVLAN_MODES,
-  setLink,
-} from '#system/netlink/route.ts';
-import { NetlinkSocket } from '#system/netlink/socket.ts';
+} from '#system/netlink/stacked-links.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { Id } from '#types/ids.ts';
 import { macOf, parseCidr, parseIp } from './address.ts';

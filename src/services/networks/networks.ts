@@ -5,14 +5,11 @@
  * (or one a family) gives the default route and publishes the ports; each joining and leaving settles anew which.
  * Call `recover` once before the first `connect`: it restores networks and installs the rules.
  */
-import { readFileSync } from 'node:fs';
 import { now } from '#system/clock/clock.ts';
 import type { Database } from '#system/database/database.ts';
-import { hasCode } from '#system/kernel/errno.ts';
-import { AF_INET, AF_INET6, deleteDefaultRoute, setDefaultRoute } from '#system/netlink/route.ts';
 import { NetlinkSocket } from '#system/netlink/socket.ts';
 import { openNftables, type RuleSet } from '#system/nftables/nftables.ts';
-import { errorMessage, GantryError } from '#types/errors.ts';
+import { GantryError } from '#types/errors.ts';
 import { type Id, newId } from '#types/ids.ts';
 import { parseCidr } from './address.ts';
 import { EndpointAddressing } from './addressing.ts';
@@ -33,10 +30,12 @@ import type {
 } from './contract.ts';
 import type { EndpointRecord, NetworkDriver, NetworkRecord, OpenSandbox } from './driver.ts';
 import { chooseGateways, type Gateways, leadsOut, sortCandidates } from './gateway.ts';
+import { GatewayMover } from './gateway-mover.ts';
+import { hostResolvConf } from './host-resolv-conf.ts';
 import { type AddressPool, type Pools, poolsOf } from './ipam.ts';
 import { Macvlan } from './macvlan.ts';
 import { allocatePools, applyConfiguration, checkSpec } from './network-plan.ts';
-import { containerResolvConf, parseResolvConf, RESOLVED_STUB, resolverSettings } from './resolv-conf.ts';
+import { containerResolvConf, resolverSettings } from './resolv-conf.ts';
 import { LOOPBACK_INDEX, Sandboxes } from './sandboxes.ts';
 import { StaticDriver } from './static-driver.ts';
 import { isPredefined, NetworkStore } from './store.ts';
@@ -52,9 +51,6 @@ export interface NetworksOptions {
   readonly addressPools?: readonly AddressPool[];
   readonly warn: (message: string) => void;
 }
-
-const RESOLV_CONF = '/etc/resolv.conf';
-const RESOLVED_RESOLV_CONF = '/run/systemd/resolve/resolv.conf';
 
 /** Opens the service: makes the default bridge; other networks and rules come with `recover`. */
 export function openNetworks(options: NetworksOptions): Networks {
@@ -85,6 +81,7 @@ class LocalNetworks implements Networks {
   readonly #drivers: ReadonlyMap<string, NetworkDriver>;
   readonly #sandboxes: Sandboxes;
   readonly #addressing: EndpointAddressing;
+  readonly #mover: GatewayMover;
   /** Names in a network for the resolver; dropped when the network changes. */
   readonly #named = new Map<Id, ResolverNetworks['networks'][number]['endpoints']>();
 
@@ -94,6 +91,12 @@ class LocalNetworks implements Networks {
     this.#pools = pools;
     this.#drivers = new Map(drivers.map((driver) => [driver.name, driver]));
     this.#sandboxes = new Sandboxes(options.namespaceDirectory);
+    this.#mover = new GatewayMover({
+      store,
+      sandboxes: this.#sandboxes,
+      driverOf: (network) => this.#driverOf(network),
+      warn: options.warn,
+    });
     this.#addressing = new EndpointAddressing((network) => this.#poolsOf(network));
   }
 
@@ -266,11 +269,11 @@ class LocalNetworks implements Networks {
       undo.move();
       return record.endpoint;
     }
-    undo.defer(() => driver.leave(this.#current(record), this.#sandboxes.open(sandbox)));
+    undo.defer(() => driver.leave(this.#mover.current(record), this.#sandboxes.open(sandbox)));
     const before = chooseGateways(this.#candidates(present));
-    await this.#settle(sandbox, before, this.#gateways(request.containerId));
+    await this.#mover.settle(sandbox, before, this.#gateways(request.containerId));
     undo.move();
-    return this.#current(record).endpoint;
+    return this.#mover.current(record).endpoint;
   }
 
   #checkFree(network: NetworkRecord, request: EndpointRequest): void {
@@ -292,7 +295,7 @@ class LocalNetworks implements Networks {
     const sandbox = this.#sandboxes.of(containerId);
     if (record.endpoint.interfaceName === '') return this.#leave(record, undefined);
     await this.#leave(record, this.#sandboxes.open(sandbox));
-    await this.#settle(sandbox, before, this.#gateways(containerId));
+    await this.#mover.settle(sandbox, before, this.#gateways(containerId));
   }
 
   async #leave(record: EndpointRecord, sandbox: OpenSandbox | undefined): Promise<void> {
@@ -311,14 +314,6 @@ class LocalNetworks implements Networks {
     return this.#store.endpointsOf(containerId).map(({ endpoint }) => endpoint);
   }
 
-  /** The record as it is stored now. */
-  #current(record: EndpointRecord): EndpointRecord {
-    const { endpointId } = record.endpoint;
-    return (
-      this.#store.endpointsOf(record.containerId).find(({ endpoint }) => endpoint.endpointId === endpointId) ?? record
-    );
-  }
-
   #candidates(records: readonly EndpointRecord[]): { record: EndpointRecord; internal: boolean }[] {
     return records.map((record) => ({
       record,
@@ -328,69 +323,6 @@ class LocalNetworks implements Networks {
 
   #gateways(containerId: Id): Gateways {
     return chooseGateways(this.#candidates(this.#store.endpointsOf(containerId)));
-  }
-
-  /** Moves ports and default routes from the endpoints that had them to those that are to have them. */
-  async #settle(sandbox: Sandbox, before: Gateways, after: Gateways): Promise<void> {
-    const idOf = (record: EndpointRecord | undefined): string | undefined => record?.endpoint.endpointId;
-    const isSame = {
-      ipv4: idOf(before.ipv4) === idOf(after.ipv4),
-      ipv6: idOf(before.ipv6) === idOf(after.ipv6),
-    };
-    if (!isSame.ipv4 || !isSame.ipv6) {
-      await this.#unpublish(before);
-      try {
-        await this.#publish(after);
-      } catch (error) {
-        await this.#publish(before).catch((again: unknown) =>
-          this.#options.warn(`ports cannot be published again: ${errorMessage(again)}`),
-        );
-        throw error;
-      }
-    }
-    if (!isSame.ipv4) this.#route(sandbox, AF_INET, after.ipv4);
-    if (!isSame.ipv6) this.#route(sandbox, AF_INET6, after.ipv6);
-  }
-
-  async #unpublish(gateways: Gateways): Promise<void> {
-    for (const record of new Set([gateways.ipv4, gateways.ipv6])) {
-      if (record === undefined) continue;
-      const current = this.#current(record);
-      const network = this.#store.network(record.endpoint.networkId);
-      // It may have left in between.
-      const isStored = this.#store.endpointsOf(record.containerId).includes(current);
-      if (network === undefined || !isStored || current.endpoint.ports.length === 0) continue;
-      await this.#driverOf(network).unpublish(network, current);
-      this.#store.save({ ...current, endpoint: { ...current.endpoint, ports: [] } });
-    }
-  }
-
-  async #publish({ ipv4, ipv6 }: Gateways): Promise<void> {
-    for (const record of new Set([ipv4, ipv6])) {
-      if (record === undefined) continue;
-      const current = this.#current(record);
-      const network = this.#store.network(record.endpoint.networkId);
-      if (network === undefined || (current.publish ?? []).length === 0) continue;
-      const families = { ipv4: record === ipv4, ipv6: record === ipv6 || ipv6 === undefined };
-      const ports = await this.#driverOf(network).publish(network, current, families);
-      if (ports.length > 0) this.#store.save({ ...current, endpoint: { ...current.endpoint, ports } });
-    }
-  }
-
-  #route(sandbox: Sandbox, family: number, record: EndpointRecord | undefined): void {
-    const { netlink } = this.#sandboxes.open(sandbox);
-    if (record === undefined) {
-      try {
-        netlink.request(deleteDefaultRoute(family));
-      } catch (error) {
-        if (!hasCode(error, 'ESRCH', 'ENOENT', 'EAFNOSUPPORT', 'ENOTSUP')) throw error;
-      }
-      return;
-    }
-    const link = netlink.link(record.endpoint.interfaceName);
-    if (link === undefined) throw new GantryError('system', `interface ${record.endpoint.interfaceName} vanished`);
-    const { gateway, ipv6Gateway } = record.endpoint;
-    netlink.request(setDefaultRoute(family, link.index, (family === AF_INET ? gateway : ipv6Gateway) || undefined));
   }
 
   rename(containerId: Id, containerName: string, names: (networkId: Id) => readonly string[]): void {
@@ -508,19 +440,4 @@ function interfaceName(present: readonly EndpointRecord[], request: EndpointRequ
 function hostRoutes(): ReturnType<typeof hostPrefixes> {
   using netlink = NetlinkSocket.open();
   return [...hostPrefixes(netlink, 4), ...hostPrefixes(netlink, 6)];
-}
-
-/** The host's resolver file; systemd-resolved's list of real servers where its stub is configured. */
-function hostResolvConf(): string {
-  const content = readOptional(RESOLV_CONF);
-  const { servers } = parseResolvConf(content);
-  return servers.length === 1 && servers[0] === RESOLVED_STUB ? readOptional(RESOLVED_RESOLV_CONF) || content : content;
-}
-
-function readOptional(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
 }

@@ -142,7 +142,13 @@ function setOpaque(parentFd: number, name: string): void {
   }
 }
 
-/** Extracts a layer into `directory`; returns the bytes of its regular files. */
+/** Compat: a symbolic link is as large as its target's name. */
+function contentBytes({ type, sizeBytes, linkPath }: TarEntry): number {
+  if (type === 'symlink') return Buffer.byteLength(linkPath);
+  return type === 'file' ? sizeBytes : 0;
+}
+
+/** Extracts a layer into `directory`; returns the bytes of its files and links. */
 export async function extractLayer(
   directory: string,
   tar: AsyncIterable<Buffer>,
@@ -173,7 +179,7 @@ export async function extractLayer(
         // A directory over a whiteout of the same layer must keep hiding what the whiteout hid.
         if (replaced.delete(name) && item.entry.type === 'directory' && options.style === 'overlay')
           setOpaque(unpacker.parent(parts), name);
-        if (item.entry.type === 'file') sizeBytes += item.entry.sizeBytes;
+        sizeBytes += contentBytes(item.entry);
       }
       await unpacker.pause();
     }

@@ -2,20 +2,33 @@
  * The snapshot life cycle over any way of keeping trees on disk (`TreeStore`): records, extraction, counting
  * of mounts, init layers. Drivers differ only in how a tree is stacked, mounted and compared.
  *
- * Everything half-made lies in a temporary directory; a rename and one row make it real.
+ * Everything half-made lies in a temporary directory; a rename and one row make it real. A layer's files reach the
+ * disk behind the answer; its row is marked until then, and after a power loss it is extracted again (0055).
  */
-import { execFile } from 'node:child_process';
-import { mkdirSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import { promisify } from 'node:util';
 import { type Database, isDiskFull } from '#system/database/database.ts';
 import type { MountEntry } from '#system/kernel/mount.ts';
 import { chainIds, type Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import type { Change, Layer, Snapshotter, Usage } from './contract.ts';
+import { LayeredAudit } from './audit.ts';
+import type {
+  Change,
+  Layer,
+  LayerFile,
+  SnapshotAudit,
+  Snapshotter,
+  SnapshotUsage,
+  StagedLayer,
+  Usage,
+} from './contract.ts';
 import type { Difference } from './differences.ts';
+import { DiskUsage } from './disk-usage.ts';
+import { currentBoot, LayerDurability } from './durability.ts';
 import { fillInitLayer } from './init-layer.ts';
 import { extractLayer, HashedSource, listChanges, packDifferences, type WhiteoutStyle } from './layer-tar.ts';
+import { LayerThreads } from './layer-threads.ts';
+import type { ExtractedLayer } from './layer-worker.ts';
 import { MountTable } from './mounts.ts';
 import { type LayerRecord, type SnapshotRecord, SnapshotRecords } from './records.ts';
 
@@ -34,6 +47,10 @@ export interface TreeStore {
   settle(directory: string): void;
   /** A directory is about to be removed. */
   forget(directory: string): void;
+  /** What is wrong with the driver's own marks of a committed directory; `forget` and `settle` renew them. */
+  linkProblem(directory: string): string | undefined;
+  /** Whether a mount reads the committed directory. */
+  uses(entry: MountEntry, directory: string): boolean;
   mount(directory: string, below: readonly string[], target: string): void;
   owns(entry: MountEntry, directory: string): boolean;
   differences(directory: string, below: readonly string[]): Iterable<Difference>;
@@ -47,11 +64,40 @@ export interface LayeredOptions {
   /** The driver's own directory, e.g. `<data root>/overlay2`. */
   readonly root: string;
   readonly database: Database;
-  /** Writes a layer's files to disk before it is recorded. Default true; tests switch it off. */
+  /** Marks a layer until its files are on the disk. Default true; tests switch it off. */
   readonly durable?: boolean;
+  /** Which boot of the machine this is; for tests. */
+  readonly boot?: string;
 }
 
-const run = promisify(execFile);
+class Staged implements StagedLayer {
+  readonly diffId: Digest;
+  readonly sizeBytes: number;
+  readonly tarSizeBytes: number;
+  readonly compression: StagedLayer['compression'];
+  readonly fileDigest: Digest | undefined;
+  readonly directory: string;
+  readonly #drop: (directory: string) => void;
+
+  constructor(layer: ExtractedLayer, directory: string, drop: (directory: string) => void) {
+    this.diffId = layer.diffId;
+    this.sizeBytes = layer.sizeBytes;
+    this.tarSizeBytes = layer.tarSizeBytes;
+    this.compression = layer.compression;
+    this.fileDigest = layer.fileDigest;
+    this.directory = directory;
+    this.#drop = drop;
+  }
+
+  get isAvailable(): boolean {
+    return existsSync(this.directory);
+  }
+
+  /** A directory that was committed has left its place: nothing is dropped then. */
+  [Symbol.dispose](): void {
+    this.#drop(this.directory);
+  }
+}
 
 /** A Snapshotter over a TreeStore. */
 export class LayeredSnapshotter implements Snapshotter {
@@ -59,14 +105,22 @@ export class LayeredSnapshotter implements Snapshotter {
   readonly #store: TreeStore;
   readonly #records: SnapshotRecords;
   readonly #mounts = new MountTable();
-  readonly #durable: boolean;
+  readonly #threads = new LayerThreads();
+  readonly #durability: LayerDurability;
+  readonly #usage: DiskUsage;
   readonly #inits = new Map<string, Promise<string>>();
 
   constructor(store: TreeStore, options: LayeredOptions) {
     this.driver = store.driver;
     this.#store = store;
     this.#records = new SnapshotRecords(options.root, options.database, store.driver);
-    this.#durable = options.durable ?? true;
+    this.#usage = new DiskUsage(options.database, this.#records);
+    this.#durability = new LayerDurability({
+      records: this.#records,
+      boot: options.durable === false ? undefined : (options.boot ?? currentBoot()),
+      sync: (path) => this.#threads.sync(path),
+      extractAgain: (record, tar) => this.#extractAgain(record, tar),
+    });
   }
 
   #below(parent: Digest | undefined): string[] {
@@ -104,10 +158,9 @@ export class LayeredSnapshotter implements Snapshotter {
       const diffId = source.digest();
       checkDigest(diffId, expected);
       const chainId = chainOver(parent, diffId);
-      // Awaiting ends here: whoever comes second with the same layer finds it.
-      if (this.#durable && this.#records.layer(chainId) === undefined) await run('sync', ['-f', temporary]);
       signal?.throwIfAborted();
-      return this.#commitLayer(temporary, { chainId, diffId, parent, sizeBytes });
+      const [layer] = this.#commit([{ directory: temporary, layer: { chainId, diffId, parent, sizeBytes } }]);
+      return layer as Layer;
     } finally {
       this.#records.discard(temporary);
     }
@@ -120,16 +173,85 @@ export class LayeredSnapshotter implements Snapshotter {
     return this.#below(parent);
   }
 
-  #commitLayer(temporary: string, layer: Layer): Layer {
-    const existing = this.#records.layer(layer.chainId);
-    if (existing !== undefined) return publicLayer(existing);
-    this.#parentBelow(layer.parent);
-    const record: LayerRecord = { ...layer, directory: this.#records.newName() };
-    const directory = this.#records.path(record.directory);
-    renameSync(temporary, directory);
-    this.#store.settle(directory);
-    this.#records.saveLayer(record);
-    return layer;
+  /** Gives extracted directories their place and saves them at once; layers that exist already stay as they are. */
+  #commit(extracted: readonly { directory: string; layer: Layer }[]): Layer[] {
+    const [first] = extracted;
+    if (first !== undefined) this.#parentBelow(first.layer.parent);
+    const records: LayerRecord[] = [];
+    const layers: Layer[] = [];
+    for (const { directory, layer } of extracted) {
+      const existing = this.#records.layer(layer.chainId);
+      layers.push(existing === undefined ? layer : publicLayer(existing));
+      if (existing !== undefined) continue;
+      const record: LayerRecord = { ...layer, directory: this.#records.newName() };
+      const place = this.#records.path(record.directory);
+      renameSync(directory, place);
+      this.#store.settle(place);
+      records.push(record);
+    }
+    if (records.length === 0) return layers;
+    try {
+      this.#records.saveLayers(records, this.#durability.boot);
+    } catch (error) {
+      for (const { directory } of records) {
+        this.#store.forget(this.#records.path(directory));
+        this.#records.discard(this.#records.path(directory));
+      }
+      throw error;
+    }
+    this.#durability.syncSoon();
+    return layers;
+  }
+
+  get stagesAhead(): boolean {
+    return this.#store.whiteouts === 'overlay';
+  }
+
+  async stage(file: LayerFile, signal?: AbortSignal): Promise<StagedLayer> {
+    if (!this.stagesAhead) throw new Error(`the driver ${this.driver} extracts layers over their parents only`);
+    const temporary = this.#records.temporary();
+    try {
+      await this.#store.create(temporary, [], false);
+      const extracted = await this.#threads.extract(file, `${temporary}/${CONTENT}`, signal);
+      return new Staged(extracted, temporary, (directory) => this.#records.discard(directory));
+    } catch (error) {
+      this.#records.discard(temporary);
+      throw error;
+    }
+  }
+
+  commitStaged(parent: Digest | undefined, staged: readonly StagedLayer[]): Layer[] {
+    let below = parent;
+    const extracted = staged.map((each) => {
+      if (!(each instanceof Staged)) throw new Error('a layer staged by another snapshotter');
+      const { diffId, sizeBytes, directory } = each;
+      const chainId = chainOver(below, diffId);
+      const layer: Layer = { chainId, diffId, parent: below, sizeBytes };
+      below = chainId;
+      return { directory, layer };
+    });
+    return this.#commit(extracted);
+  }
+
+  async repair(open: (diffId: Digest) => AsyncIterable<Buffer> | undefined): Promise<Digest[]> {
+    return await this.#durability.repair(open);
+  }
+
+  async #extractAgain(record: LayerRecord, tar: AsyncIterable<Buffer>): Promise<void> {
+    const temporary = this.#records.temporary();
+    try {
+      await this.#store.create(temporary, this.#below(record.parent), false);
+      const source = new HashedSource(tar);
+      await extractLayer(`${temporary}/${CONTENT}`, source, { style: this.#store.whiteouts });
+      checkDigest(source.digest(), record.diffId);
+      const place = this.#records.path(record.directory);
+      this.#store.forget(place);
+      this.#records.discard(place);
+      renameSync(temporary, place);
+      this.#store.settle(place);
+    } finally {
+      this.#records.discard(temporary);
+    }
   }
 
   layer(chainId: Digest): Layer | undefined {
@@ -209,6 +331,10 @@ export class LayeredSnapshotter implements Snapshotter {
 
   exists(key: string): boolean {
     return this.#records.snapshot(key) !== undefined;
+  }
+
+  parent(key: string): Digest | undefined {
+    return this.#records.snapshot(key)?.parent;
   }
 
   keys(): string[] {
@@ -296,9 +422,25 @@ export class LayeredSnapshotter implements Snapshotter {
     this.#records.collectGarbage();
   }
 
+  diskUsage(): Promise<SnapshotUsage> {
+    return this.#usage.measure();
+  }
+
+  audit(): SnapshotAudit {
+    return new LayeredAudit({
+      store: this.#store,
+      records: this.#records,
+      sync: (path) => this.#durability.syncNow(path),
+      makeInit: async (parent) => {
+        await this.#makeInit(parent, this.#parentBelow(parent));
+      },
+    });
+  }
+
   /** Resolves when everything removed is gone from the disk. */
   async settled(): Promise<void> {
     await this.#mounts.settled();
+    await this.#durability.settled();
     await this.#records.emptied();
   }
 }

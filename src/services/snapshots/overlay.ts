@@ -5,7 +5,7 @@
  * mount(2) takes; stacks that do not fit are mounted through fsconfig(2), option by option.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { hasCode } from '#system/kernel/errno.ts';
 import { MOUNT_DATA_MAX_BYTES, type MountEntry, mount, mountWithOptions } from '#system/kernel/mount.ts';
@@ -70,13 +70,29 @@ class OverlayTrees implements TreeStore {
     if (link !== undefined) rmSync(link, { force: true });
   }
 
+  linkProblem(directory: string): string | undefined {
+    const link = this.#writtenLink(directory);
+    if (link === undefined) return 'it has no short link';
+    try {
+      if (readlinkSync(link) === `../${basename(directory)}/${CONTENT}`) return undefined;
+      return `its short link ${basename(link)} leads elsewhere`;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT', 'EINVAL')) return `its short link ${basename(link)} is gone`;
+      throw error;
+    }
+  }
+
   #link(directory: string): string | undefined {
     const known = this.#links.get(directory);
     if (known !== undefined) return known;
+    const link = this.#writtenLink(directory);
+    if (link !== undefined) this.#links.set(directory, link);
+    return link;
+  }
+
+  #writtenLink(directory: string): string | undefined {
     try {
-      const link = `${this.#root}/l/${readFileSync(`${directory}/link`, 'utf8')}`;
-      this.#links.set(directory, link);
-      return link;
+      return `${this.#root}/l/${readFileSync(`${directory}/link`, 'utf8')}`;
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return undefined;
       throw error;
@@ -110,6 +126,19 @@ class OverlayTrees implements TreeStore {
     if (entry.type !== 'overlay') return false;
     const upper = entry.superOptions.find((option) => option.startsWith('upperdir='))?.slice('upperdir='.length);
     return upper !== undefined && (upper === `${directory}/${CONTENT}` || dirname(dirname(upper)) === directory);
+  }
+
+  uses(entry: MountEntry, directory: string): boolean {
+    if (entry.type !== 'overlay') return false;
+    const paths = new Set([`${directory}/${CONTENT}`, this.#link(directory)]);
+    return entry.superOptions
+      .filter((option) => option.startsWith('lowerdir'))
+      .some((option) =>
+        option
+          .slice(option.indexOf('=') + 1)
+          .split(':')
+          .some((path) => paths.has(path)),
+      );
   }
 
   differences(directory: string, below: readonly string[]): ReturnType<typeof overlayDifferences> {

@@ -4,9 +4,9 @@
  * renames the directory into the trash, which is emptied behind the answer.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, renameSync } from 'node:fs';
+import { mkdirSync, readdirSync, readlinkSync, renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Database, Migration, Row } from '#system/database/database.ts';
 import { hasCode } from '#system/kernel/errno.ts';
 import type { Digest } from '#types/digest.ts';
@@ -25,6 +25,9 @@ const MIGRATION: Migration = {
      ) WITHOUT ROWID;
      CREATE TABLE snapshots (
        driver TEXT NOT NULL, key TEXT NOT NULL, parent TEXT, directory TEXT NOT NULL, PRIMARY KEY (driver, key)
+     ) WITHOUT ROWID;`,
+    `CREATE TABLE snapshot_unsynced (
+       driver TEXT NOT NULL, chain_id TEXT NOT NULL, boot TEXT NOT NULL, PRIMARY KEY (driver, chain_id)
      ) WITHOUT ROWID;`,
   ],
 };
@@ -63,6 +66,10 @@ export class SnapshotRecords {
   readonly #snapshots = new Map<string, SnapshotRecord>();
   /** Init layers by parent chain; '' for none. */
   readonly #inits = new Map<string, string>();
+  /** Directories of things that have no row yet. */
+  readonly #pending = new Set<string>();
+  /** Temporary and trash directories this process works on. */
+  readonly #working = new Set<string>();
   #emptying: Promise<void> | undefined;
   #trashNumber = 0;
 
@@ -86,8 +93,11 @@ export class SnapshotRecords {
     }
   }
 
+  /** A name for a directory; until its row is saved it counts as being made. */
   newName(): string {
-    return randomBytes(32).toString('hex');
+    const name = randomBytes(32).toString('hex');
+    this.#pending.add(name);
+    return name;
   }
 
   path(directory: string): string {
@@ -97,6 +107,7 @@ export class SnapshotRecords {
   /** A fresh directory for something half-made; `recover` removes it. */
   temporary(): string {
     const path = join(this.root, TEMPORARY, randomBytes(8).toString('hex'));
+    this.#working.add(path);
     mkdirSync(path, { mode: 0o710 });
     return path;
   }
@@ -133,7 +144,49 @@ export class SnapshotRecords {
     return chain;
   }
 
-  saveLayer(layer: LayerRecord): void {
+  /** Saves layers in one transaction; `boot` marks those whose files are not surely on the disk yet. */
+  saveLayers(layers: readonly LayerRecord[], boot: string | undefined): void {
+    this.#database.transaction(() => {
+      for (const layer of layers) {
+        this.#insertLayer(layer);
+        if (boot !== undefined) this.saveUnsynced(layer.chainId, boot);
+      }
+    });
+    for (const layer of layers) {
+      this.#layers.set(layer.chainId, layer);
+      this.#pending.delete(layer.directory);
+    }
+  }
+
+  /** Marks a layer whose files were written in this boot and are not surely on the disk. */
+  saveUnsynced(chainId: Digest, boot: string): void {
+    this.#database.run(
+      'INSERT OR REPLACE INTO snapshot_unsynced (driver, chain_id, boot) VALUES (?, ?, ?)',
+      this.#driver,
+      chainId,
+      boot,
+    );
+  }
+
+  /** Layers whose files are not surely on the disk, with the boot that wrote them. */
+  unsynced(): { chainId: Digest; boot: string }[] {
+    return this.#database
+      .all('SELECT chain_id, boot FROM snapshot_unsynced WHERE driver = ?', this.#driver)
+      .map((row) => ({ chainId: String(row['chain_id']) as Digest, boot: String(row['boot']) }));
+  }
+
+  /** The files of these layers are on the disk. */
+  markSynced(chainIds: readonly Digest[]): void {
+    this.#database.transaction(() => {
+      for (const chainId of chainIds) this.#forgetUnsynced(chainId);
+    });
+  }
+
+  #forgetUnsynced(chainId: Digest): void {
+    this.#database.run('DELETE FROM snapshot_unsynced WHERE driver = ? AND chain_id = ?', this.#driver, chainId);
+  }
+
+  #insertLayer(layer: LayerRecord): void {
     this.#database.run(
       'INSERT INTO snapshot_layers (driver, chain_id, diff_id, parent, size_bytes, directory) VALUES (?, ?, ?, ?, ?, ?)',
       this.#driver,
@@ -143,7 +196,6 @@ export class SnapshotRecords {
       layer.sizeBytes,
       layer.directory,
     );
-    this.#layers.set(layer.chainId, layer);
   }
 
   saveSnapshot(record: SnapshotRecord): void {
@@ -155,6 +207,7 @@ export class SnapshotRecords {
       record.directory,
     );
     this.#snapshots.set(record.key, record);
+    this.#pending.delete(record.directory);
   }
 
   saveInit(parent: Digest | undefined, directory: string): void {
@@ -165,6 +218,18 @@ export class SnapshotRecords {
       directory,
     );
     this.#inits.set(parent ?? '', directory);
+    this.#pending.delete(directory.replace(/-init$/, ''));
+  }
+
+  /** Forgets an init layer whose directory is gone; the next use makes a new one. */
+  deleteInit(parent: string): void {
+    this.#database.run('DELETE FROM snapshot_inits WHERE driver = ? AND parent = ?', this.#driver, parent);
+    this.#inits.delete(parent);
+  }
+
+  /** Init layers: parent chain ('' for none) and directory. */
+  inits(): [string, string][] {
+    return [...this.#inits];
   }
 
   deleteLayer(layer: LayerRecord): void {
@@ -172,6 +237,7 @@ export class SnapshotRecords {
     this.#database.transaction(() => {
       this.#database.run('DELETE FROM snapshot_layers WHERE driver = ? AND chain_id = ?', this.#driver, layer.chainId);
       this.#database.run('DELETE FROM snapshot_inits WHERE driver = ? AND parent = ?', this.#driver, layer.chainId);
+      this.#forgetUnsynced(layer.chainId);
     });
     this.#layers.delete(layer.chainId);
     this.#inits.delete(layer.chainId);
@@ -188,16 +254,21 @@ export class SnapshotRecords {
   discard(path: string, after?: Promise<void>): void {
     this.#trashNumber += 1;
     const target = join(this.root, TRASH, `${process.pid}-${this.#trashNumber}-${randomBytes(4).toString('hex')}`);
+    this.#working.delete(path);
+    this.#pending.delete(basename(path));
     try {
       renameSync(path, target);
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return;
       throw error;
     }
+    this.#working.add(target);
     const previous = this.#emptying ?? Promise.resolve();
     // What cannot be removed now stays in the trash until the next start.
     this.#emptying = Promise.all([previous, after]).then(() =>
-      rm(target, { recursive: true, force: true }).catch(() => {}),
+      rm(target, { recursive: true, force: true })
+        .catch(() => {})
+        .finally(() => this.#working.delete(target)),
     );
   }
 
@@ -208,14 +279,36 @@ export class SnapshotRecords {
 
   /** Discards every directory no row knows, the unfinished ones and what an earlier process left in the trash. */
   collectGarbage(): void {
-    const known = new Set<string>([SHORT_LINKS, TRASH, TEMPORARY, ...this.#inits.values()]);
+    const { directories, links, leftovers } = this.garbage();
+    for (const path of [...directories, ...leftovers]) this.discard(path);
+    for (const link of links) rmSync(link, { force: true });
+  }
+
+  /** What no row knows and nobody works on: directories, short links, and unfinished or half-removed things. */
+  garbage(): { directories: string[]; links: string[]; leftovers: string[] } {
+    const known = new Set<string>([...this.#inits.values(), ...this.#pending]);
     for (const { directory } of this.#layers.values()) known.add(directory);
     for (const { directory } of this.#snapshots.values()) known.add(directory);
-    for (const name of readdirSync(this.root)) if (!known.has(name)) this.discard(this.path(name));
-    for (const area of [TEMPORARY, TRASH]) {
-      for (const name of readdirSync(join(this.root, area))) {
-        if (!(area === TRASH && name.startsWith(`${process.pid}-`))) this.discard(join(this.root, area, name));
-      }
-    }
+    const areas = new Set([SHORT_LINKS, TRASH, TEMPORARY]);
+    const directories = readdirSync(this.root).filter((name) => !known.has(name) && !areas.has(name));
+    const links = readdirSync(join(this.root, SHORT_LINKS)).map((name) => join(this.root, SHORT_LINKS, name));
+    const leftovers = [TEMPORARY, TRASH].flatMap((area) =>
+      readdirSync(join(this.root, area)).map((name) => join(this.root, area, name)),
+    );
+    return {
+      directories: directories.map((name) => this.path(name)),
+      links: links.filter((link) => !known.has(ownerOfLink(link))),
+      leftovers: leftovers.filter((path) => !this.#working.has(path)),
+    };
+  }
+}
+
+/** The directory a short link `../<directory>/diff` belongs to; empty for anything else. */
+function ownerOfLink(link: string): string {
+  try {
+    return readlinkSync(link).split('/')[1] ?? '';
+  } catch (error) {
+    if (hasCode(error, 'EINVAL', 'ENOENT')) return '';
+    throw error;
   }
 }

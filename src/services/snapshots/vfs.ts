@@ -33,6 +33,15 @@ class VfsTrees implements TreeStore {
 
   forget(): void {}
 
+  linkProblem(): undefined {
+    return undefined;
+  }
+
+  // Mounted trees are copies.
+  uses(): boolean {
+    return false;
+  }
+
   mount(directory: string, _below: readonly string[], target: string): void {
     bindMount(`${directory}/${CONTENT}`, target);
   }

@@ -112,9 +112,9 @@ export function buildSpec(input: SpecInput): OciSpec {
 
 /** `cgroupsPath` in the form the driver wants. */
 export function cgroupsPath(id: string, parent: string, driver: 'cgroupfs' | 'systemd'): string {
-  if (driver === 'systemd') return `${parent === '' ? 'system.slice' : parent}:gantry:${id}`;
-  // Compat: docker's own parent is /docker; ours keeps both engines' containers apart.
-  const segments = `${parent === '' ? '/gantry' : parent}/${id}`
+  if (driver === 'systemd') return `${parent === '' ? 'system.slice' : parent}:docker:${id}`;
+  // Compat: tools tell a container, and read its ID, by docker's own names here.
+  const segments = `${parent === '' ? '/docker' : parent}/${id}`
     .split('/')
     .filter((part) => part !== '' && part !== '.' && part !== '..');
   return `/${segments.join('/')}`;

@@ -134,7 +134,7 @@ export function mergeTmpfsOptions(options: readonly string[]): string[] {
   for (const option of options) {
     const key = option.split('=')[0] ?? '';
     if (option.includes('=') ? !TMPFS_KEYS.has(key) : !TMPFS_FLAGS.has(option)) {
-      throw new GantryError('system', `invalid tmpfs option ["${option}"]`);
+      throw new GantryError('system', `invalid tmpfs option "${option}"`);
     }
     const group = OPPOSITES.find((names) => names.includes(option))?.[0] ?? key;
     chosen.delete(group);

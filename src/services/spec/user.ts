@@ -95,8 +95,7 @@ function groupId(text: string, known: readonly GroupEntry[]): number {
   const wanted = numeric(text);
   const found = known.find((group) => group.name === text || group.gid === wanted);
   const gid = found?.gid ?? wanted;
-  if (gid === undefined)
-    throw new GantryError('system', `unable to find group ${text}: no matching entries in group file`);
+  if (gid === undefined) throw unknownGroup(text);
   checkId(gid);
   return gid;
 }
@@ -104,7 +103,11 @@ function groupId(text: string, known: readonly GroupEntry[]): number {
 function additionalGroup(text: string, known: readonly GroupEntry[]): number {
   const wanted = numeric(text);
   const gid = known.find((group) => group.name === text || group.gid === wanted)?.gid ?? wanted;
-  if (gid === undefined) throw new GantryError('system', `unable to find group ${text}`);
+  if (gid === undefined) throw unknownGroup(text);
   checkId(gid);
   return gid;
+}
+
+function unknownGroup(text: string): GantryError {
+  return new GantryError('system', `unable to find group ${text}: no matching entries in group file`);
 }

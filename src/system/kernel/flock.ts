@@ -19,8 +19,3 @@ export function tryLock(path: string): Disposable | undefined {
   }
   return { [Symbol.dispose]: () => closeSync(fd) };
 }
-
-/** Writes a whole file system's dirty data to disk. */
-export function syncFileSystem(fd: number): void {
-  if (libc.syncfs(fd) !== 0) throw lastError('syncfs', String(fd));
-}

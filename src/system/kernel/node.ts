@@ -61,6 +61,13 @@ export function changeModeAt(directoryFd: number, name: string, mode: number): v
   check(libc.fchmodat(directoryFd, nativePath(name), mode, 0), 'chmod', name);
 }
 
+const RENAME_EXCHANGE = 2;
+
+/** Two paths swap what they name, in one step (renameat2(2)). */
+export function exchangePaths(one: string, other: string): void {
+  check(libc.renameat2(-100, nativePath(one), -100, nativePath(other), RENAME_EXCHANGE), 'rename', `${one} ${other}`);
+}
+
 const times = Buffer.alloc(32);
 const NS_PER_S = 1_000_000_000n;
 

@@ -11,6 +11,7 @@ import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, libc, O_CLOEXEC, O_PATH, SYS } from
 export { AT_FDCWD, O_CLOEXEC, O_PATH } from './libc.ts';
 
 const RESOLVE_NO_MAGICLINKS = 0x02n;
+const RESOLVE_BENEATH = 0x08n;
 const RESOLVE_IN_ROOT = 0x10n;
 const OPEN_HOW_BYTES = 24n;
 /** The kernel answers EAGAIN when a rename raced with `..`; more retries than this means an attack. */
@@ -22,11 +23,24 @@ const how = Buffer.alloc(Number(OPEN_HOW_BYTES));
 
 /** Opens `path` as if `rootFd` were `/`. Returns a close-on-exec file descriptor. */
 export function openInRoot(rootFd: number, path: string, flags: number, mode = 0): number {
+  return openResolved(rootFd, path, { flags, mode, resolve: RESOLVE_IN_ROOT });
+}
+
+/** Opens `path` below `baseFd`; EXDEV when it, or a link on the way, leads out of there. */
+export function openBelow(baseFd: number, path: string, flags: number): number {
+  return openResolved(baseFd, path, { flags, mode: 0, resolve: RESOLVE_BENEATH });
+}
+
+function openResolved(
+  rootFd: number,
+  path: string,
+  { flags, mode, resolve }: { readonly flags: number; readonly mode: number; readonly resolve: bigint },
+): number {
   const target = nativePath(path === '' ? '.' : path);
   for (let attempt = 0; attempt < RESOLVE_RETRIES; attempt += 1) {
     how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
     how.writeBigUInt64LE(BigInt(flags & constants.O_CREAT ? mode : 0), 8);
-    how.writeBigUInt64LE(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, 16);
+    how.writeBigUInt64LE(resolve | RESOLVE_NO_MAGICLINKS, 16);
     const fd = Number(libc.openat2(SYS.openat2, rootFd, target, how, OPEN_HOW_BYTES));
     if (fd >= 0) return fd;
     if (foreign().errno() !== ERRNO['EAGAIN']) throw lastError('open', path);

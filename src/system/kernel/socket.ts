@@ -1,11 +1,16 @@
 /**
- * Sockets of families Node does not know (AF_NETLINK, AF_PACKET), by raw descriptor. Calls do not wait
+ * Sockets of families Node does not know (AF_NETLINK, AF_PACKET), and unix ones for others, by raw descriptor. Calls do not wait
  * unless the socket has a receive timeout: the owner sets SO_RCVTIMEO or polls.
  */
+import { closeSync } from 'node:fs';
 import { ERRNO, lastError } from './errno.ts';
 import { foreign } from './ffi.ts';
 import { libc } from './libc.ts';
 
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+/** Connections that wait to be accepted. */
+const LISTEN_BACKLOG = 128;
 export const AF_NETLINK = 16;
 export const AF_PACKET = 17;
 export const SOCK_DGRAM = 2;
@@ -57,6 +62,21 @@ export function localPort(fd: number): number {
 /** Index of an interface in this thread's network namespace; 0 when there is none. */
 export function interfaceIndex(name: string): number {
   return libc.if_nametoindex(name);
+}
+
+/** A listening unix socket at `path`, for another process to accept on. */
+export function listenUnix(path: string): number {
+  const fd = openSocket(AF_UNIX, SOCK_STREAM, 0);
+  try {
+    const address = Buffer.from(`\0\0${path}\0`);
+    address.writeUInt16LE(AF_UNIX, 0);
+    bindSocket(fd, address);
+    if (libc.listen(fd, LISTEN_BACKLOG) !== 0) throw lastError('listen', path);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
 /** sockaddr_nl. */

@@ -9,13 +9,14 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { basename, delimiter, isAbsolute, join } from 'node:path';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { Shim, ShimEvent, ShimLauncher, ShimStartOptions } from './contract.ts';
+import { directSocketPath, isKnownShim, startDirectly } from './direct.ts';
 import { drainFifo, makeFifo } from './fifo.ts';
 import { BOOTSTRAP_RESULT } from './messages.ts';
 import { decode } from './protobuf.ts';
 import { connectShim, parseShimAddress, removeDeadSocket, type ShimAddress, type TaskShim } from './shim.ts';
 import { ShimEventServer } from './shim-events.ts';
 import { killStrayShims } from './stray.ts';
-import { WarmShims } from './warm.ts';
+import { isGrouped, WarmShims } from './warm.ts';
 
 /** A shim's start helper prints one short record. */
 const MAX_START_OUTPUT_BYTES = 64 * 1024;
@@ -65,7 +66,10 @@ export function shimBinary(shim: string, path: string = process.env['PATH'] ?? '
     const candidate = join(directory, name);
     if (isAbsolute(candidate) && isExecutable(candidate)) return candidate;
   }
-  throw new GantryError('system', `runtime "${shim}" binary not installed "${name}": file does not exist`);
+  throw new GantryError(
+    'system',
+    `failed to resolve runtime path: runtime "${shim}" binary not installed "${name}": file does not exist`,
+  );
 }
 
 function isExecutable(path: string): boolean {
@@ -122,6 +126,8 @@ class ContainerdShimLauncher implements ShimLauncher {
   readonly #warm: WarmShims;
   /** Connected shims by the bundle they serve: one started idle has another working directory. */
   readonly #serving = new Map<string, TaskShim>();
+  /** Binaries that were asked whether they may be started directly. */
+  readonly #known = new Map<string, Promise<boolean>>();
 
   constructor(options: ShimLauncherOptions, events: ShimEventServer, eventSocket: string) {
     this.#options = options;
@@ -186,14 +192,47 @@ class ContainerdShimLauncher implements ShimLauncher {
     try {
       const timeout = AbortSignal.timeout(START_TIMEOUT_MS);
       const limit = signal === undefined ? timeout : AbortSignal.any([signal, timeout]);
-      const output = await this.#run(options, ['start'], limit);
-      const shim = await connectShim(parseStartOutput(output), options.namespace, limit);
+      const shim = (await this.#launchDirectly(options, limit)) ?? (await this.#launchOfficially(options, limit));
       void shim.closed.then(() => log[Symbol.dispose]());
       return shim;
     } catch (error) {
       log[Symbol.dispose]();
       throw error;
     }
+  }
+
+  async #launchOfficially(options: ShimStartOptions, signal: AbortSignal): Promise<TaskShim> {
+    const output = await this.#run(options, ['start'], signal);
+    return await connectShim(parseStartOutput(output), options.namespace, signal);
+  }
+
+  /** Undefined when the shim must be started the official way, or did not come up: that way then tells what is wrong. */
+  async #launchDirectly(options: ShimStartOptions, signal: AbortSignal): Promise<TaskShim | undefined> {
+    const binary = shimBinary(options.shim);
+    const socketDirectory = join(this.#options.directory, 's');
+    const path = directSocketPath(socketDirectory, options.id);
+    if (path === undefined || isGrouped(options.bundle) || !(await this.#isKnown(binary))) return undefined;
+    const start = { binary, arguments: this.#flags(options), environment: this.#environment, socketDirectory };
+    try {
+      return await startDirectly(options, path, start, signal);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      this.#options.log?.(`shim ${options.id} did not come up by itself: ${errorMessage(error)}\n`);
+      return undefined;
+    }
+  }
+
+  /** Asked once for each binary; one that is replaced meanwhile is of the same package. */
+  #isKnown(binary: string): Promise<boolean> {
+    const known = this.#known.get(binary) ?? isKnownShim(binary);
+    this.#known.set(binary, known);
+    return known;
+  }
+
+  #flags(options: ShimStartOptions): string[] {
+    // The address only serves to make socket names distinct between daemons; nobody listens to gRPC there.
+    const flags = ['-namespace', options.namespace, '-id', options.id, '-address', this.#eventSocket];
+    return options.debug ? [...flags, '-debug'] : flags;
   }
 
   /** Best effort: a shim whose log nobody reads still works. */
@@ -208,10 +247,7 @@ class ContainerdShimLauncher implements ShimLauncher {
 
   async #run(options: ShimStartOptions, action: readonly string[], signal: AbortSignal): Promise<Buffer> {
     const binary = shimBinary(options.shim);
-    // The address only serves to make socket names distinct between daemons; nobody listens to gRPC there.
-    const common = ['-namespace', options.namespace, '-id', options.id, '-address', this.#eventSocket];
-    const debug = options.debug ? ['-debug'] : [];
-    const child = spawn(binary, [...common, ...debug, ...action], {
+    const child = spawn(binary, [...this.#flags(options), ...action], {
       cwd: options.bundle,
       env: this.#environment,
       stdio: ['ignore', 'pipe', 'pipe'],

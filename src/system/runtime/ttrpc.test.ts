@@ -75,7 +75,8 @@ describe('shim start output', () => {
   it('finds no binary for a name that is none', () => {
     assert.throws(() => shimBinary('runc', '/bin'), { kind: 'invalid' });
     assert.throws(() => shimBinary('io.containerd.none.v9', '/bin'), {
-      message: 'runtime "io.containerd.none.v9" binary not installed "containerd-shim-none-v9": file does not exist',
+      message:
+        'failed to resolve runtime path: runtime "io.containerd.none.v9" binary not installed "containerd-shim-none-v9": file does not exist',
     });
   });
 });

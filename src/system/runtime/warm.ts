@@ -146,7 +146,7 @@ async function removeWhenGone(bundle: string, pid: number): Promise<void> {
 }
 
 /** Whether the container asks to share a shim with others. */
-function isGrouped(bundle: string): boolean {
+export function isGrouped(bundle: string): boolean {
   try {
     return /"io\.(?:containerd\.runc\.v2\.group|kubernetes\.cri\.sandbox-id)"/.test(
       readFileSync(join(bundle, 'config.json'), 'utf8'),

@@ -150,16 +150,26 @@ export class Unpacker implements Disposable {
     const parts = [...this.#base, ...own];
     const name = parts.at(-1) as string;
     const parentFd = this.parent(parts);
-    const keep = this.#makeRoom(parentFd, name, entry);
     if (entry.type === 'file') await this.#placeFile(parentFd, name, item);
-    else this.#placeOther(parentFd, name, { entry, keep });
+    else this.#placeOther(parentFd, name, { entry, keep: this.#makeRoom(parentFd, name, entry) });
     if (entry.type === 'directory') this.#directoryTimes.set(parts.join('/'), entry.modifiedNs);
+  }
+
+  /** Nearly always nothing is there yet, so that is tried first. */
+  #createFile(parentFd: number, name: string, entry: TarEntry): number {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    try {
+      return openAt(parentFd, name, flags, entry.mode & 0o777);
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    }
+    this.#makeRoom(parentFd, name, entry);
+    return openAt(parentFd, name, flags, entry.mode & 0o777);
   }
 
   async #placeFile(parentFd: number, name: string, item: TarReadEntry): Promise<void> {
     const { entry, sparse } = item;
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    const fd = openAt(parentFd, name, flags, entry.mode & 0o777);
+    const fd = this.#createFile(parentFd, name, entry);
     try {
       if (sparse === undefined) for await (const chunk of item.content) writeAll(fd, chunk);
       else await writeSparse(fd, entry.sizeBytes, sparse);

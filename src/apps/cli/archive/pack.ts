@@ -12,6 +12,8 @@ const fs = process.getBuiltinModule('node:fs');
 export interface PackOptions {
   /** Whether a path (relative to the root, with slashes) is left out; a directory may still be walked for exceptions. */
   readonly excludes?: (path: string, isDirectory: boolean) => 'keep' | 'skip' | 'walk';
+  /** Further blocks before the end. */
+  readonly added?: AsyncIterable<Buffer>;
   /** Everything belongs to root when false. */
   readonly keepOwner?: boolean;
 }
@@ -38,7 +40,8 @@ function entryOf(path: string, name: string, stats: Stats, options: PackOptions)
     userName: '',
     groupName: '',
     sizeBytes: type === 'file' ? stats.size : 0,
-    modifiedNs: BigInt(Math.trunc(stats.mtimeMs)) * 1_000_000n,
+    // Compat: whole seconds, which need no PAX record.
+    modifiedNs: BigInt(Math.round(stats.mtimeMs / 1000)) * 1_000_000_000n,
     deviceMajor: 0,
     deviceMinor: 0,
     xattrs: new Map(),
@@ -71,9 +74,30 @@ async function* walk(path: string, name: string, relative: string, options: Pack
   }
 }
 
+/** A file that exists only in the archive. */
+export function packText(name: string, text: Buffer, seconds: number): AsyncIterable<Buffer> {
+  const entry: TarEntry = {
+    path: name,
+    type: 'file',
+    linkPath: '',
+    mode: 0o600,
+    uid: 0,
+    gid: 0,
+    userName: '',
+    groupName: '',
+    sizeBytes: text.length,
+    modifiedNs: BigInt(seconds) * 1_000_000_000n,
+    deviceMajor: 0,
+    deviceMinor: 0,
+    xattrs: new Map(),
+  };
+  return tarBlocks(entry, text.length === 0 ? [] : [text]);
+}
+
 /** A tar of `path` under `name`; an empty name packs a directory's contents. */
 export async function* packPath(path: string, name: string, options: PackOptions = {}): AsyncGenerator<Buffer> {
   yield* walk(path, name, '', options);
+  yield* options.added ?? [];
   yield TAR_END;
 }
 

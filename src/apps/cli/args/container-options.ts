@@ -144,11 +144,20 @@ function securityOptions(values: readonly string[]): { options: string[]; unmask
   return { options, unmasked };
 }
 
+/** Each part is an absolute path, or what may be done with the device. */
+function checkDevicePaths(parts: readonly string[]): void {
+  const mode = /^[rwm]{1,3}$/;
+  const last = parts.at(-1) ?? '';
+  for (const part of parts.length > 1 && mode.test(last) ? parts.slice(0, -1) : parts.slice(1))
+    if (!part.startsWith('/')) throw new Error(`${part} is not an absolute path`);
+}
+
 function parseDevice(text: string): Json {
   const parts = text.split(':');
   const [source = '', second, third] = parts;
   const isMode = (value: string): boolean => /^[rwm]{1,3}$/.test(value);
   if (parts.length > 3) throw new Error(`invalid device specification: ${text}`);
+  checkDevicePaths(parts);
   let target = source;
   let permissions = 'rwm';
   if (third !== undefined) {
@@ -206,6 +215,7 @@ export function resourceLimits(flags: ParsedFlags): Json {
     MemoryReservation: flags.number('memory-reservation'),
     MemorySwap: flags.number('memory-swap'),
     PidsLimit: flags.number('pids-limit'),
+    ...(flags.has('kernel-memory') ? { KernelMemory: flags.number('kernel-memory') } : {}),
   };
 }
 
@@ -326,6 +336,30 @@ function checkModes(flags: ParsedFlags): void {
   }
 }
 
+function capabilityNames(values: readonly string[]): ReadonlySet<string> {
+  const names = values
+    .map((value) => value.trim().toUpperCase())
+    // RESET belongs to the update of services.
+    .filter((name) => name !== 'RESET')
+    .map((name) => (name === 'ALL' || name.startsWith('CAP_') ? name : `CAP_${name}`));
+  return names.includes('ALL') ? new Set(['ALL']) : new Set(names);
+}
+
+/** Capabilities by their full names, sorted; adding one beats dropping it, and ALL stands for the rest. */
+function capabilityChanges(
+  add: readonly string[],
+  drop: readonly string[],
+): { readonly added: string[]; readonly dropped: string[] } {
+  const added = capabilityNames(add);
+  const dropped = [...capabilityNames(drop)].filter((name) => !added.has(name));
+  return { added: [...added].sort(), dropped: dropped.sort() };
+}
+
+/** Compat: Go sends an empty list as null. */
+function orNull<T>(list: readonly T[]): readonly T[] | null {
+  return list.length === 0 ? null : list;
+}
+
 /** The create request for parsed flags; throws Errors with docker's texts. */
 export async function containerOptions(
   flags: ParsedFlags,
@@ -340,12 +374,15 @@ export async function containerOptions(
   if (flags.bool('rm') && !['no', ''].includes(String(policy['Name'])))
     throw new Error('conflicting options: cannot specify both --restart and --rm');
   const network = networkSettings(flags);
+  const capabilities = capabilityChanges(flags.list('cap-add'), flags.list('cap-drop'));
   const cidfile = flags.text('cidfile');
   const hostConfig: Json = {
-    Binds: flags
-      .list('volume')
-      .filter((volume) => volume.includes(':'))
-      .map(bindOf),
+    Binds: orNull(
+      flags
+        .list('volume')
+        .filter((volume) => volume.includes(':'))
+        .map(bindOf),
+    ),
     ContainerIDFile: cidfile,
     LogConfig: { Type: flags.text('log-driver'), Config: keyValues(flags.list('log-opt')) },
     NetworkMode: network.mode,
@@ -353,25 +390,25 @@ export async function containerOptions(
     RestartPolicy: policy,
     AutoRemove: flags.bool('rm'),
     VolumeDriver: flags.text('volume-driver'),
-    VolumesFrom: flags.list('volumes-from'),
+    VolumesFrom: orNull(flags.list('volumes-from')),
     ConsoleSize: [process.stdout.rows ?? 0, process.stdout.columns ?? 0],
-    CapAdd: flags.list('cap-add'),
-    CapDrop: flags.list('cap-drop'),
+    CapAdd: orNull(capabilities.added),
+    CapDrop: orNull(capabilities.dropped),
     CgroupnsMode: flags.text('cgroupns'),
     Dns: flags.list('dns'),
     DnsOptions: flags.list('dns-option', 'dns-opt'),
     DnsSearch: flags.list('dns-search'),
-    ExtraHosts: flags.list('add-host').map((entry) => entry.replace('=', ':')),
-    GroupAdd: flags.list('group-add'),
+    ExtraHosts: orNull(flags.list('add-host').map((entry) => entry.replace('=', ':'))),
+    GroupAdd: orNull(flags.list('group-add')),
     IpcMode: flags.text('ipc'),
     Cgroup: '',
-    Links: flags.list('link'),
+    Links: orNull(flags.list('link')),
     OomScoreAdj: flags.number('oom-score-adj'),
     PidMode: flags.text('pid'),
     Privileged: flags.bool('privileged'),
     PublishAllPorts: flags.bool('publish-all'),
     ReadonlyRootfs: flags.bool('read-only'),
-    SecurityOpt: security.options,
+    SecurityOpt: orNull(security.options),
     UTSMode: flags.text('uts'),
     UsernsMode: flags.text('userns'),
     ShmSize: flags.number('shm-size'),
@@ -385,8 +422,8 @@ export async function containerOptions(
       .list('device')
       .filter((device) => !/^[^/]+\/.+=/.test(device))
       .map(parseDevice),
-    DeviceCgroupRules: flags.list('device-cgroup-rule'),
-    DeviceRequests: deviceRequests(flags),
+    DeviceCgroupRules: orNull(flags.list('device-cgroup-rule')),
+    DeviceRequests: orNull(deviceRequests(flags)),
     MemorySwappiness: flags.number('memory-swappiness', -1),
     OomKillDisable: flags.bool('oom-kill-disable'),
     Ulimits: flags.list('ulimit').map(parseUlimit),

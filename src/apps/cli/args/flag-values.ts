@@ -121,8 +121,19 @@ const LIST_CHECKS: Readonly<Record<string, (value: string) => void>> = {
   },
 };
 
+const SYSCTLS: ReadonlySet<string> = new Set(
+  'msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced'.split(' ').map((name) => `kernel.${name}`),
+);
+
+/** Only settings that have a namespace may be given to a container. */
+function checkSysctl(value: string): void {
+  const [name, setting] = splitOnce(value, '=');
+  const allowed = SYSCTLS.has(name) || name.startsWith('net.') || name.startsWith('fs.mqueue.');
+  if (setting === undefined || !allowed) throw new Error(`sysctl '${value}' is not allowed`);
+}
+
 function parseFilter(value: string): string {
-  if (!value.includes('=')) throw new Error(`invalid filter '${value}'`);
+  if (!value.includes('=')) throw new Error('bad format of filter (expected name=value)');
   return value;
 }
 
@@ -168,6 +179,7 @@ export function parseValue(flag: FlagSpec, raw: string): FlagValue {
       LIST_CHECKS[flag.name]?.(raw);
       return raw;
     case 'map':
+      if (flag.name === 'sysctl') checkSysctl(raw);
       return raw;
     default:
       return raw;

@@ -97,6 +97,8 @@ function commandList(names: readonly { name: string; purpose: string }[]): strin
   return names.map(({ name, purpose }) => `  ${name.padEnd(width)} ${capitalised(purpose)}`).join('\n');
 }
 
+const HELP: FlagSpec = { name: 'help', short: '', type: 'bool', initial: '', status: '', purpose: 'print usage' };
+
 /** The help of a command. */
 export function commandHelp(command: CommandSpec, width: number = DEFAULT_WIDTH): string {
   if (command.name === '') return rootHelp(command, width);
@@ -106,8 +108,10 @@ export function commandHelp(command: CommandSpec, width: number = DEFAULT_WIDTH)
   if (topLevel && !command.isGroup) {
     parts.push(`Aliases:\n  ${[command.name, ...command.aliases].map((alias) => `gantry ${alias}`).join(', ')}`);
   }
+  // Compat: the two commands whose -h is the host name list --help, the others do not.
+  const own = command.flags.filter((flag) => flag.name !== 'help');
   const flags = flagUsages(
-    command.flags.filter((flag) => flag.name !== 'help'),
+    command.name === 'container run' || command.name === 'container create' ? [...own, HELP] : own,
     width,
   );
   if (flags !== '') parts.push(`Options:\n${flags}`);

@@ -4,7 +4,10 @@
  */
 import { type CommandSpec, type FlagSpec, stopsAtFirstArgument } from './command-table.ts';
 import { parseValue } from './flag-values.ts';
-import { ExitError, flagError } from './usage-error.ts';
+import { type ExitError, flagError } from './usage-error.ts';
+
+/** How `-h`, which docker deprecated, is recorded. */
+export const HELP_SHORTHAND = '-h';
 
 /** What a flag may hold after parsing. */
 export type FlagValue = string | number | boolean | readonly string[];
@@ -113,7 +116,10 @@ class FlagReader {
       const char = group[0] ?? '';
       const flag = this.#short.get(char);
       if (flag === undefined) {
-        if (char === 'h') throw new ExitError(0, 'help');
+        if (char === 'h') {
+          this.#result.record('help', true, HELP_SHORTHAND);
+          return;
+        }
         throw this.#fail(`unknown shorthand flag: '${char}' in -${group}`);
       }
       if (group.length > 2 && group[1] === '=') {

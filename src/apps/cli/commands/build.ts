@@ -1,39 +1,26 @@
 /** `build` with the classic builder: the context as a tar, the Dockerfile's path, the daemon's messages. */
-
-import { ignoreRules, packPath } from '../archive/pack.ts';
+import { encodeCredentials } from '#client/images.ts';
+import { parseReference } from '#types/reference.ts';
+import {
+  type BuildContext,
+  contextFromDirectory,
+  contextFromStream,
+  contextFromUrl,
+} from '../archive/build-context.ts';
 import { keyValues, resourceLimits } from '../args/container-options.ts';
-import { ExitError } from '../args/usage-error.ts';
+import { refuseContentTrust } from '../args/content-trust.ts';
+import { parseUlimit } from '../args/structured-values.ts';
+import { ExitError, flagError } from '../args/usage-error.ts';
+import { allCredentials, type Credentials } from '../config/credentials.ts';
 import { jsonLines } from '../connection/api.ts';
 import type { Session } from '../session.ts';
 import { renderProgress } from '../terminal/progress.ts';
 import { humanSize } from '../text/go-text.ts';
 
 const fs = process.getBuiltinModule('node:fs');
-const nodePath = process.getBuiltinModule('node:path');
 
-function readIgnoreFile(context: string, dockerfile: string): string {
-  for (const path of [`${context}/${dockerfile}.dockerignore`, `${context}/.dockerignore`]) {
-    if (fs.existsSync(path)) return fs.readFileSync(path, 'utf8');
-  }
-  return '';
-}
-
-/** The Dockerfile's name inside the context. */
-function dockerfileIn(context: string, given: string): string {
-  const path = given === '' ? nodePath.join(context, 'Dockerfile') : nodePath.resolve(given);
-  const relative = nodePath.relative(
-    fs.realpathSync(context),
-    fs.existsSync(path) ? fs.realpathSync(path) : nodePath.resolve(path),
-  );
-  if (relative.startsWith('..'))
-    throw new ExitError(1, `unable to prepare context: the Dockerfile (${given}) must be within the build context\n`);
-  if (!fs.existsSync(path))
-    throw new ExitError(
-      1,
-      `unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat ${path}: no such file or directory\n`,
-    );
-  return relative;
-}
+/** How often a terminal is told how much was sent. */
+const PROGRESS_STEP_BYTES = 512 * 1024;
 
 /** Build arguments; a bare name takes the caller's value. */
 function buildArguments(values: readonly string[]): Record<string, string | null> {
@@ -45,84 +32,149 @@ function buildArguments(values: readonly string[]): Record<string, string | null
   return result;
 }
 
-async function* counted(source: AsyncIterable<Buffer>, onEnd: (bytes: number) => void): AsyncGenerator<Buffer> {
+async function prepareContext(session: Session): Promise<BuildContext> {
+  const [context = ''] = session.args;
+  const file = session.flags.text('file');
+  const stdin = process.stdin as AsyncIterable<Buffer>;
+  if (context === '-') {
+    if (file === '-')
+      throw new ExitError(1, "invalid argument: can't use stdin for both build context and dockerfile\n");
+    try {
+      return await contextFromStream(stdin, file);
+    } catch (error) {
+      throw new ExitError(1, `unable to prepare context from STDIN: ${(error as Error).message}\n`);
+    }
+  }
+  if (fs.existsSync(context)) return contextFromDirectory(context, file, stdin);
+  if (/^(git@|git:\/\/|github\.com\/|https?:\/\/[^#]*\.git(#|$))/.test(context))
+    throw new ExitError(
+      1,
+      `unable to prepare context: git repositories are not supported as a build context yet: clone ${context} and give the directory\n`,
+    );
+  if (/^https?:\/\//.test(context)) {
+    try {
+      return await contextFromUrl(context, file);
+    } catch (error) {
+      throw new ExitError(1, `unable to prepare context: ${(error as Error).message}\n`);
+    }
+  }
+  throw new ExitError(1, `unable to prepare context: path ${JSON.stringify(context)} not found\n`);
+}
+
+/** Passes the context on and tells on stdout how much of it was sent. */
+async function* announced(session: Session, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const quiet = session.flags.bool('quiet');
+  const show = (bytes: number, end: string): void => {
+    if (!quiet) session.print(`Sending build context to Docker daemon ${humanSize(bytes).padStart(8)}${end}`);
+  };
   let bytes = 0;
+  let shown = 0;
   for await (const chunk of source) {
     bytes += chunk.length;
     yield chunk;
+    if (process.stdout.isTTY && bytes - shown >= PROGRESS_STEP_BYTES) {
+      shown = bytes;
+      show(bytes, '\r');
+    }
   }
-  onEnd(bytes);
+  show(bytes, '\r\r\n');
+}
+
+function checkTags(session: Session): void {
+  for (const tag of session.flags.list('tag')) {
+    try {
+      parseReference(tag);
+    } catch (error) {
+      throw flagError(session.command, `invalid argument "${tag}" for "-t, --tag" flag: ${(error as Error).message}`);
+    }
+  }
+}
+
+async function registryConfig(session: Session): Promise<Record<string, string>> {
+  // What cannot be read is left out; the build fails by itself if it needs it.
+  const all: Record<string, Credentials> = await allCredentials(session).catch(() => ({}));
+  return { 'X-Registry-Config': encodeCredentials(all) };
+}
+
+function buildQuery(
+  session: Session,
+  dockerfile: string,
+): Record<string, string | number | boolean | readonly string[] | undefined> {
+  const { flags } = session;
+  const limits = resourceLimits(flags);
+  return {
+    t: flags.list('tag'),
+    dockerfile,
+    q: flags.bool('quiet') || undefined,
+    nocache: flags.bool('no-cache') || undefined,
+    // Compat: intermediate containers go unless told otherwise.
+    rm: flags.bool('rm', true) ? undefined : false,
+    forcerm: flags.bool('force-rm') || undefined,
+    pull: flags.bool('pull') || undefined,
+    squash: flags.bool('squash') || undefined,
+    isolation: flags.text('isolation') || undefined,
+    memory: Number(limits['Memory']) || undefined,
+    memswap: Number(limits['MemorySwap']) || undefined,
+    cpushares: Number(limits['CpuShares']) || undefined,
+    cpuperiod: Number(limits['CpuPeriod']) || undefined,
+    cpuquota: Number(limits['CpuQuota']) || undefined,
+    cpusetcpus: String(limits['CpusetCpus']) || undefined,
+    cpusetmems: String(limits['CpusetMems']) || undefined,
+    cgroupparent: flags.text('cgroup-parent') || undefined,
+    shmsize: flags.number('shm-size') || undefined,
+    ulimits: flags.list('ulimit').length === 0 ? undefined : JSON.stringify(flags.list('ulimit').map(parseUlimit)),
+    buildargs: JSON.stringify(buildArguments(flags.list('build-arg'))),
+    labels: JSON.stringify(keyValues(flags.list('label'))),
+    cachefrom: JSON.stringify(flags.list('cache-from')),
+    securityopt: flags.list('security-opt'),
+    networkmode: flags.text('network') || undefined,
+    extrahosts: flags.list('add-host').join(',') || undefined,
+    target: flags.text('target') || undefined,
+    platform: (flags.text('platform', process.env['DOCKER_DEFAULT_PLATFORM'] ?? '') || undefined)?.toLowerCase(),
+    version: '1',
+  };
 }
 
 /** `build`. */
 export async function buildImage(session: Session): Promise<number> {
-  const { flags, args } = session;
+  const { flags } = session;
   const { Readable, Writable } = process.getBuiltinModule('node:stream');
-  const context = args[0] ?? '';
-  let stream: import('node:stream').Readable = process.stdin;
-  let dockerfile = flags.text('file') || 'Dockerfile';
-  let contextBytes = 0;
-  if (context !== '-') {
-    if (!fs.statSync(context, { throwIfNoEntry: false })?.isDirectory())
-      throw new ExitError(1, `unable to prepare context: path ${JSON.stringify(context)} not found\n`);
-    const root = nodePath.resolve(context);
-    dockerfile = dockerfileIn(root, flags.text('file'));
-    const rules = ignoreRules(readIgnoreFile(root, dockerfile));
-    // Compat: the Dockerfile and the ignore file are sent even when they are ignored.
-    const excludes: typeof rules = (path, isDirectory) =>
-      path === dockerfile || path === '.dockerignore' ? 'keep' : rules(path, isDirectory);
-    stream = Readable.from(
-      counted(packPath(root, '', { excludes }), (bytes) => {
-        contextBytes = bytes;
-      }),
-      { objectMode: false },
-    );
-  }
+  checkTags(session);
+  refuseContentTrust(flags);
+  const idFile = flags.text('iidfile');
+  if (idFile !== '') fs.rmSync(idFile, { force: true });
+  const context = await prepareContext(session);
   const api = await session.connect();
   await api.negotiate();
-  const limits = resourceLimits(flags);
-  const response = await api.open('POST', '/build', {
-    query: {
-      t: flags.list('tag'),
-      dockerfile,
-      q: flags.bool('quiet') || undefined,
-      nocache: flags.bool('no-cache') || undefined,
-      rm: flags.bool('rm', true),
-      forcerm: flags.bool('force-rm') || undefined,
-      pull: flags.bool('pull') || undefined,
-      memory: Number(limits['Memory']) || undefined,
-      memswap: Number(limits['MemorySwap']) || undefined,
-      cpushares: Number(limits['CpuShares']) || undefined,
-      cpusetcpus: String(limits['CpusetCpus']) || undefined,
-      shmsize: flags.number('shm-size') || undefined,
-      buildargs: JSON.stringify(buildArguments(flags.list('build-arg'))),
-      labels: JSON.stringify(keyValues(flags.list('label'))),
-      cachefrom: JSON.stringify(flags.list('cache-from')),
-      networkmode: flags.text('network') || undefined,
-      extrahosts: flags.list('add-host').join(',') || undefined,
-      target: flags.text('target') || undefined,
-      platform: flags.text('platform') || undefined,
-      version: '1',
-    },
-    stream,
-    headers: { 'Content-Type': 'application/x-tar' },
-  });
-  if (context !== '-' && !flags.bool('quiet'))
-    session.print(`Sending build context to Docker daemon  ${humanSize(contextBytes)}\n`);
-  let id = '';
+  let quietOutput = '';
   const output = flags.bool('quiet')
     ? new Writable({
         write: (chunk, _encoding, done) => {
-          id = String(chunk).trim() || id;
+          quietOutput += String(chunk);
           done();
         },
       })
     : process.stdout;
-  await renderProgress(jsonLines(response), output, (aux) => {
-    id = String(aux['ID'] ?? id);
+  const response = await api.open('POST', '/build', {
+    query: buildQuery(session, context.dockerfile),
+    stream: Readable.from(announced(session, context.tar), { objectMode: false }),
+    headers: { 'Content-Type': 'application/x-tar', ...(await registryConfig(session)) },
   });
-  if (flags.bool('quiet')) session.print(`${id}\n`);
-  const file = flags.text('iidfile');
-  if (file !== '') fs.writeFileSync(file, id);
+  let id = '';
+  const onAux = (aux: Record<string, unknown>): void => {
+    id = String(aux['ID'] ?? id);
+  };
+  try {
+    await renderProgress(jsonLines(response), output, { onAux, exitCodes: true });
+  } catch (error) {
+    // What was held back tells which step failed.
+    process.stderr.write(quietOutput);
+    throw error;
+  }
+  session.print(quietOutput);
+  if (idFile === '') return 0;
+  if (id === '' && quietOutput === '')
+    throw new ExitError(1, `Server did not provide an image ID. Cannot write ${idFile}\n`);
+  fs.writeFileSync(idFile, id || quietOutput.trim());
   return 0;
 }

@@ -1,4 +1,5 @@
 /** The short container verbs: each is one API call a name. */
+import { canonicalName, parseReference, withDefaultTag } from '#types/reference.ts';
 import { keyValues, resourceLimits, restartPolicy } from '../args/container-options.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Json, type Query } from '../connection/api.ts';
@@ -81,7 +82,12 @@ export async function renameContainer(session: Session): Promise<number> {
   const [from = '', to = ''] = session.args.map((name) => name.trim());
   if (from === '' || to === '') throw new ExitError(1, 'Error: Neither old nor new names may be empty\n');
   const api = await session.connect();
-  await api.json('POST', `/containers/${segment(from)}/rename`, { query: { name: to } });
+  try {
+    await api.json('POST', `/containers/${segment(from)}/rename`, { query: { name: to } });
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    throw new ExitError(1, `${error.message}\nError: failed to rename container named ${from}\n`);
+  }
   return 0;
 }
 
@@ -164,7 +170,7 @@ export async function portContainer(session: Session): Promise<number> {
     const key = wanted.includes('/') ? wanted.toLowerCase() : `${wanted}/tcp`;
     const bindings = ports?.[key];
     if (!bindings || bindings.length === 0)
-      throw new ExitError(1, `no public port '${wanted}' published for ${name}\n`);
+      throw new ExitError(1, `Error: No public port '${wanted}' published for ${name}\n`);
     for (const binding of bindings) session.print(`${hostPort(binding)}\n`);
     return 0;
   }
@@ -186,14 +192,15 @@ export function splitReference(reference: string): { repo: string; tag: string }
 export async function commitContainer(session: Session): Promise<number> {
   const { flags } = session;
   const [container = '', reference = ''] = session.args;
+  const named = reference === '' ? undefined : withDefaultTag(parseReference(reference));
+  if (named?.digest !== undefined) throw new ExitError(1, 'refusing to create a tag with a digest reference\n');
   const api = await session.connect();
-  const { repo, tag } = splitReference(reference);
   const pause = flags.bool('pause', true) && !flags.bool('no-pause');
   const answer = await api.json('POST', '/commit', {
     query: {
       container,
-      repo: repo || undefined,
-      tag: reference === '' ? undefined : tag || 'latest',
+      repo: named === undefined ? undefined : canonicalName(named),
+      tag: named?.tag,
       comment: flags.text('message') || undefined,
       author: flags.text('author') || undefined,
       changes: flags.list('change'),

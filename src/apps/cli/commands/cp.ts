@@ -65,8 +65,17 @@ interface Transfer {
   readonly target: string;
 }
 
+/** Refuses a target below a directory that is not there, before the container is asked. */
+function checkTarget(target: string): void {
+  if (target === '-') return;
+  const directory = nodePath.dirname(nodePath.normalize(target));
+  if (!fs.existsSync(directory))
+    throw new ExitError(1, `invalid output path: directory ${JSON.stringify(directory)} does not exist\n`);
+}
+
 async function fromContainer(session: Session, api: Api, { container, source, target }: Transfer): Promise<number> {
   const { flags } = session;
+  checkTarget(target);
   const path = flags.bool('follow-link') ? (await followed(api, container, source)).path : source;
   const response: Readable = await api.open('GET', `/containers/${segment(container)}/archive`, { query: { path } });
   if (target === '-') {
@@ -80,8 +89,6 @@ async function fromContainer(session: Session, api: Api, { container, source, ta
   if (!intoDirectory && target.endsWith('/') && existing === undefined)
     throw new ExitError(1, `destination directory must exist or be created: ${target}\n`);
   const root = intoDirectory ? target : nodePath.dirname(nodePath.resolve(target));
-  if (!fs.existsSync(root))
-    throw new ExitError(1, `invalid output path: directory ${JSON.stringify(root)} does not exist\n`);
   const top = intoDirectory ? (contentsOnly ? '' : base) : nodePath.basename(target);
   const rename = (name: string): string => {
     const rest = name
@@ -140,14 +147,22 @@ async function toContainer(session: Session, api: Api, transfer: Transfer): Prom
   const stats = flags.bool('follow-link')
     ? fs.statSync(source, { throwIfNoEntry: false })
     : fs.lstatSync(source, { throwIfNoEntry: false });
-  if (stats === undefined) throw new ExitError(1, `lstat ${nodePath.resolve(source)}: no such file or directory\n`);
+  // Compat: docker joins the directory and the name with one slash too many at the root.
+  const resolved = nodePath.resolve(source);
+  const shown = nodePath.dirname(resolved) === '/' ? `/${resolved}` : resolved;
+  if (stats === undefined) throw new ExitError(1, `lstat ${shown}: no such file or directory\n`);
   const real = flags.bool('follow-link') ? fs.realpathSync(source) : nodePath.resolve(source);
   const { directory, name } = await placement(api, transfer, stats.isDirectory());
-  await put(
-    directory,
-    Readable.from(packPath(real, name, { keepOwner: flags.bool('archive') }), { objectMode: false }),
-  );
-  if (!flags.bool('quiet') && process.stderr.isTTY) session.warn(`Successfully copied to ${container}:${target}`);
+  let size = 0;
+  async function* counted(): AsyncGenerator<Buffer> {
+    for await (const chunk of packPath(real, name, { keepOwner: flags.bool('archive') })) {
+      size += chunk.length;
+      yield chunk;
+    }
+  }
+  await put(directory, Readable.from(counted(), { objectMode: false }));
+  if (!flags.bool('quiet') && process.stderr.isTTY)
+    session.warn(`Successfully copied ${humanSize(size, 3)} to ${container}:${target}`);
   return 0;
 }
 

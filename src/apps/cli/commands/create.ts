@@ -1,5 +1,7 @@
 /** `create`, and the part of `run` that makes the container: options, pull policy, cidfile. */
+import { familiarString, parseAnyReference, type Reference, withDefaultTag } from '#types/reference.ts';
 import { containerOptions } from '../args/container-options.ts';
+import { refuseContentTrust } from '../args/content-trust.ts';
 import { ExitError, runError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
@@ -13,24 +15,28 @@ function checkPullPolicy(session: Session): void {
   }
 }
 
-async function pull(session: Session, api: Api, image: string): Promise<void> {
+async function pull(session: Session, api: Api, image: Reference): Promise<void> {
   const { pullImage } = await import('./transfer.ts');
   await pullImage(session, api, {
     image,
-    platform: session.flags.text('platform'),
+    platform: platformOf(session),
     quiet: session.flags.bool('quiet'),
     output: process.stderr,
   });
 }
 
-function isMissingImage(error: unknown, image: string): boolean {
-  return error instanceof ApiError && error.status === 404 && /no such image/i.test(error.message) && image !== '';
+function platformOf(session: Session): string {
+  return session.flags.text('platform', process.env['DOCKER_DEFAULT_PLATFORM'] ?? '');
 }
 
-/** `name` with the tag docker adds in messages. */
-export function familiarName(image: string): string {
-  if (image.includes('@') || /:[^/]*$/.test(image)) return image;
-  return `${image}:latest`;
+/** The image's name with its tag; undefined when it is a bare ID. */
+function namedImage(session: Session, text: string): Reference | undefined {
+  try {
+    const reference = parseAnyReference(text);
+    return reference.kind === 'named' ? withDefaultTag(reference.reference) : undefined;
+  } catch (error) {
+    throw runError(session.command, (error as Error).message);
+  }
 }
 
 async function requestCreate(session: Session, api: Api, verb: 'run' | 'create'): Promise<Json> {
@@ -42,18 +48,25 @@ async function requestCreate(session: Session, api: Api, verb: 'run' | 'create')
     if (error instanceof Error && !(error instanceof ExitError)) throw runError(session.command, error.message);
     throw error;
   }
-  const image = args[0] ?? '';
+  const image = namedImage(session, args[0] ?? '');
+  // Compat: API 1.42 dropped the kernel memory limit, and docker then leaves it out.
+  if (flags.has('kernel-memory')) {
+    await api.negotiate();
+    if (api.atLeast('1.42')) delete options.hostConfig['KernelMemory'];
+  }
   const create = (): Promise<Json> =>
     api.json('POST', '/containers/create', {
-      query: { name: flags.text('name') || undefined, platform: flags.text('platform') || undefined },
+      query: { name: flags.text('name') || undefined, platform: platformOf(session) || undefined },
       body: { ...options.config, HostConfig: options.hostConfig, NetworkingConfig: options.networkingConfig },
     });
-  if (flags.text('pull') === 'always') await pull(session, api, image);
+  if (flags.text('pull') === 'always' && image !== undefined) await pull(session, api, image);
   try {
     return await create();
   } catch (error) {
-    if (!isMissingImage(error, image) || flags.text('pull', 'missing') !== 'missing') throw error;
-    if (!flags.bool('quiet')) session.warn(`Unable to find image '${familiarName(image)}' locally`);
+    // Compat: whatever is not found, docker then pulls the image.
+    const isMissing = error instanceof ApiError && error.status === 404;
+    if (!isMissing || image === undefined || flags.text('pull', 'missing') !== 'missing') throw error;
+    if (!flags.bool('quiet')) session.warn(`Unable to find image '${familiarString(image)}' locally`);
     await pull(session, api, image);
     return create();
   }
@@ -62,6 +75,7 @@ async function requestCreate(session: Session, api: Api, verb: 'run' | 'create')
 /** Creates the container and returns its ID; failures end with docker's code 125. */
 export async function createContainer(session: Session, api: Api, verb: 'run' | 'create'): Promise<string> {
   checkPullPolicy(session);
+  refuseContentTrust(session.flags);
   const cidfile = session.flags.text('cidfile');
   if (cidfile !== '' && fs.existsSync(cidfile)) {
     throw runError(

@@ -1,24 +1,11 @@
 /** `events`: the daemon's events as lines, JSON or a template. */
 import { ExitError } from '../args/usage-error.ts';
 import { type Json, jsonLines } from '../connection/api.ts';
+import { eventTime } from '../format/dates.ts';
 import { filtersOf, type Session } from '../session.ts';
 import { Template } from '../template/execute.ts';
 import { goJson } from '../template/values.ts';
 import { timestampOf } from './logs.ts';
-
-/** RFC 3339 with nanoseconds in the local zone. */
-export function eventTime(seconds: number, nanoseconds: number): string {
-  const date = new Date(seconds * 1000);
-  const offset = -date.getTimezoneOffset();
-  const local = new Date(date.getTime() + offset * 60_000).toISOString().slice(0, 19);
-  const fraction = String(nanoseconds % 1e9).padStart(9, '0');
-  const two = (value: number): string => String(value).padStart(2, '0');
-  const zone =
-    offset === 0
-      ? 'Z'
-      : `${offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
-  return `${local}.${fraction}${zone}`;
-}
 
 /** The line of an event. */
 export function eventLine(event: Json): string {
@@ -60,8 +47,8 @@ export async function eventsCommand(session: Session): Promise<number> {
   const api = await session.connect();
   const response = await api.open('GET', '/events', {
     query: {
-      since: timestampOf(flags.text('since'), now, 'since'),
-      until: timestampOf(flags.text('until'), now, 'until'),
+      since: timestampOf(flags.text('since'), now),
+      until: timestampOf(flags.text('until'), now),
       filters: filtersOf(flags.list('filter')),
     },
   });

@@ -1,16 +1,19 @@
 /** `images`, `history`, `rmi`, `tag`. */
 
 import { humanDuration } from '#types/human-duration.ts';
+import { familiarName, parseReference, type Reference, withDefaultTag } from '#types/reference.ts';
 import { ExitError } from '../args/usage-error.ts';
 import { ApiError, type Json } from '../connection/api.ts';
-import { goTime } from '../format/dates.ts';
+import { goTime, rfc3339 } from '../format/dates.ts';
 import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
 import { filtersOf, type Session, segment } from '../session.ts';
 import { StructView } from '../template/values.ts';
-import { humanSize } from '../text/go-text.ts';
+import { goQuote, humanSize } from '../text/go-text.ts';
 import { splitReference } from './container-verbs.ts';
+import { platformsOf } from './platforms.ts';
 
-interface ImageSummary {
+/** An image of GET /images/json. */
+export interface ImageSummary {
   readonly Id: string;
   readonly RepoTags: readonly string[] | null;
   readonly RepoDigests: readonly string[] | null;
@@ -20,7 +23,8 @@ interface ImageSummary {
   readonly Containers: number;
 }
 
-const IMAGE_HEADERS = {
+/** Titles of the image columns. */
+export const IMAGE_HEADERS: Readonly<Record<string, string>> = {
   ID: 'IMAGE ID',
   Repository: 'REPOSITORY',
   Tag: 'TAG',
@@ -40,18 +44,20 @@ function imageLayout(digests: boolean): ListLayout {
     headers: IMAGE_HEADERS,
     table: `{{.Repository}}\t{{.Tag}}\t${digest}{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}`,
     quiet: '{{.ID}}',
-    raw: `repository: {{.Repository}}\ntag: {{.Tag}}\n${digests ? 'digest: {{.Digest}}\n' : ''}image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n`,
+    raw: `repository: {{ .Repository }}\ntag: {{.Tag}}\n${digests ? 'digest: {{.Digest}}\n' : ''}image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\nvirtual_size: {{.Size}}\n`,
+    rawQuiet: 'image_id: {{.ID}}',
   };
 }
 
-interface Row {
+/** The name a row stands for. */
+export interface ImageName {
   readonly repository: string;
   readonly tag: string;
   readonly digest: string;
 }
 
 /** One row a tag (and digest); `<none>` where there is none. */
-function rowsOf(image: ImageSummary, digests: boolean): Row[] {
+function rowsOf(image: ImageSummary, digests: boolean): ImageName[] {
   const none = '<none>';
   const tags = (image.RepoTags ?? []).filter((tag) => tag !== '<none>:<none>').map(splitReference);
   const refs = (image.RepoDigests ?? [])
@@ -66,7 +72,7 @@ function rowsOf(image: ImageSummary, digests: boolean): Row[] {
       digest: none,
     }));
   }
-  const rows: Row[] = [];
+  const rows: ImageName[] = [];
   for (const { repo, tag } of tags) {
     const own = refs.filter(([repository]) => repository === repo);
     if (own.length === 0) rows.push({ repository: repo, tag, digest: none });
@@ -77,14 +83,15 @@ function rowsOf(image: ImageSummary, digests: boolean): Row[] {
   return rows;
 }
 
-function imageView(image: ImageSummary, row: Row, truncate: boolean): StructView {
-  const size = (bytes: number): string => (bytes === -1 ? 'N/A' : humanSize(bytes, 3));
+/** An image as templates see it. */
+export function imageView(image: ImageSummary, row: ImageName, truncate: boolean): StructView {
+  const size = (bytes: number): string => (bytes === -1 ? 'N/A' : humanSize(bytes));
   return new StructView('*formatter.imageContext', {
     ID: () => (truncate ? image.Id.replace(/^sha256:/, '').slice(0, 12) : image.Id),
     Repository: () => row.repository,
     Tag: () => row.tag,
     Digest: () => row.digest,
-    CreatedSince: () => (image.Created <= 0 ? 'N/A' : `${humanDuration(Date.now() - image.Created * 1000)} ago`),
+    CreatedSince: () => `${humanDuration(Date.now() - image.Created * 1000)} ago`,
     CreatedAt: () => goTime(image.Created * 1000),
     Size: () => humanSize(image.Size, 3),
     Containers: () => (image.Containers === -1 ? 'N/A' : String(image.Containers)),
@@ -94,21 +101,30 @@ function imageView(image: ImageSummary, row: Row, truncate: boolean): StructView
   });
 }
 
+const IMAGE_COMMANDS: ReadonlySet<string> = new Set(
+  'build history import inspect list load ls prune pull push rm save tag'.split(' '),
+);
+
 /** `images`. */
 export async function listImages(session: Session): Promise<number> {
   const { flags, args } = session;
   const filters = flags.list('filter');
-  if (args[0] !== undefined) filters.push(`reference=${args[0]}`);
+  const [name] = args;
+  if (name !== undefined) filters.push(`reference=${name}`);
+  if (flags.bool('tree')) return (await import('./image-tree.ts')).imageTree(session, filters);
   const api = await session.connect();
   const images = await api.json<ImageSummary[] | null>('GET', '/images/json', {
     query: { all: flags.bool('all') || undefined, filters: filtersOf(filters) },
   });
   const format = flags.text('format') || (flags.bool('quiet') ? '' : (session.config.imagesFormat ?? ''));
-  const digests = flags.bool('digests') || format.includes('.Digest');
+  const digests = flags.bool('digests') || format.includes('{{.Digest}}');
   const views = [...(images ?? [])]
     .sort((a, b) => b.Created - a.Created)
     .flatMap((image) => rowsOf(image, digests).map((row) => imageView(image, row, !flags.bool('no-trunc'))));
   session.print(formatList(views, imageLayout(flags.bool('digests')), { format, quiet: flags.bool('quiet') }));
+  // A command of `image` given to `images` by mistake.
+  if (name !== undefined && views.length === 0 && session.command.path === 'images' && IMAGE_COMMANDS.has(name))
+    session.warn(`\nNo images found matching "${name}": did you mean "gantry image ${name}"?`);
   return 0;
 }
 
@@ -130,16 +146,18 @@ export async function imageHistory(session: Session): Promise<number> {
   const { flags, args } = session;
   const truncate = !flags.bool('no-trunc');
   const human = flags.bool('human', true);
+  const [platform] = platformsOf(session);
   const api = await session.connect();
+  if (platform !== undefined) await api.requireVersion('1.48', 'platform');
   const items = await api.json<{ Id: string; Created: number; CreatedBy: string; Size: number; Comment: string }[]>(
     'GET',
     `/images/${segment(args[0] ?? '')}/history`,
+    { query: { platform } },
   );
   const rows = items.map((item) => {
-    const createdAt = (): string =>
-      item.Created <= 0 ? 'N/A' : new Date(item.Created * 1000).toISOString().replace('.000Z', 'Z');
+    const createdAt = (): string => rfc3339(item.Created);
     const by = item.CreatedBy.replaceAll('\t', ' ');
-    return new StructView('*formatter.historyContext', {
+    return new StructView('*image.historyContext', {
       ID: () => (truncate ? item.Id.replace(/^sha256:/, '').slice(0, 12) : item.Id),
       CreatedSince: () =>
         human ? (item.Created <= 0 ? 'N/A' : `${humanDuration(Date.now() - item.Created * 1000)} ago`) : createdAt(),
@@ -156,12 +174,19 @@ export async function imageHistory(session: Session): Promise<number> {
 /** `rmi`. */
 export async function removeImages(session: Session): Promise<number> {
   const { flags, args } = session;
+  const platforms = platformsOf(session);
   const api = await session.connect();
+  if (platforms.length > 0) await api.requireVersion('1.50', 'platform');
   const failures: string[] = [];
+  let isFailure = false;
   for (const name of args) {
     try {
       const removed = await api.json<Json[] | null>('DELETE', `/images/${segment(name)}`, {
-        query: { force: flags.bool('force') || undefined, noprune: flags.bool('no-prune') || undefined },
+        query: {
+          force: flags.bool('force') || undefined,
+          noprune: flags.bool('no-prune') || undefined,
+          platforms: platforms.length > 0 ? platforms : undefined,
+        },
       });
       for (const item of removed ?? []) {
         if (item['Deleted'] !== undefined) session.print(`Deleted: ${String(item['Deleted'])}\n`);
@@ -169,19 +194,36 @@ export async function removeImages(session: Session): Promise<number> {
       }
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (flags.bool('force') && error.status === 404) session.warn(error.message);
-      else failures.push(error.message);
+      if (error.status !== 404) isFailure = true;
+      failures.push(error.message);
     }
   }
-  if (failures.length > 0) throw new ExitError(1, `${failures.join('\n')}\n`);
-  return 0;
+  if (failures.length === 0) return 0;
+  // Compat: with --force a missing image is reported, but is no failure.
+  if (flags.bool('force') && !isFailure) {
+    session.warn(failures.join('\n'));
+    return 0;
+  }
+  throw new ExitError(1, `${failures.join('\n')}\n`);
 }
 
 /** `tag`. */
 export async function tagImage(session: Session): Promise<number> {
   const [source = '', target = ''] = session.args;
-  const { repo, tag } = splitReference(target);
+  const named = withDefaultTag(parseTarget(target));
+  if (named.digest !== undefined) throw new ExitError(1, 'refusing to create a tag with a digest reference\n');
   const api = await session.connect();
-  await api.json('POST', `/images/${segment(source)}/tag`, { query: { repo, tag: tag || 'latest' } });
+  await api.json('POST', `/images/${segment(source)}/tag`, { query: { repo: familiarName(named), tag: named.tag } });
   return 0;
+}
+
+function parseTarget(text: string): Reference {
+  try {
+    return parseReference(text);
+  } catch (error) {
+    throw new ExitError(
+      1,
+      `Error parsing reference: ${goQuote(text)} is not a valid repository/tag: ${(error as Error).message}\n`,
+    );
+  }
 }

@@ -1,7 +1,8 @@
 /** `info`: the daemon's description in docker's layout. */
 
 import { ExitError } from '../args/usage-error.ts';
-import { ApiError, type Json } from '../connection/api.ts';
+import { ApiError, CLIENT_API_VERSION, type Json } from '../connection/api.ts';
+import type { Plugin } from '../plugins.ts';
 import type { Session } from '../session.ts';
 import { bytesSize } from '../text/go-text.ts';
 import { CLI_VERSION } from '../version.ts';
@@ -115,6 +116,14 @@ export function serverText(info: Json): string {
   return `${lines.join('\n')}\n`;
 }
 
+function pluginsText(plugins: readonly Plugin[]): string {
+  const lines = plugins.map(
+    ({ Name, ShortDescription = '', Vendor, Version = '', Path }) =>
+      `  ${Name}: ${ShortDescription} (${Vendor})\n${Version === '' ? '' : `    Version:  ${Version}\n`}    Path:     ${Path}\n`,
+  );
+  return lines.length === 0 ? '' : ` Plugins:\n${lines.join('')}`;
+}
+
 /** `info`. */
 export async function infoCommand(session: Session): Promise<number> {
   const api = await session.connect();
@@ -127,30 +136,40 @@ export async function infoCommand(session: Session): Promise<number> {
     if (!(error instanceof ApiError)) throw error;
     failure = error;
   }
+  const { listPlugins } = await import('../plugins.ts');
+  const plugins = await listPlugins(session.config, session.configDirectory);
   const client = {
     Debug: session.globals.bool('debug'),
-    Context: api.endpoint.context,
-    Plugins: [],
-    Warnings: null,
     Version: CLI_VERSION,
+    DefaultAPIVersion: CLIENT_API_VERSION,
+    GitCommit: 'gantry',
+    GoVersion: `node${process.versions.node}`,
+    Os: process.platform,
+    Arch: process.arch === 'x64' ? 'amd64' : process.arch,
+    Context: api.endpoint.context,
+    Plugins: plugins,
+    Warnings: null,
   };
   if (format !== '') {
-    const { Template } = await import('../template/execute.ts');
-    const { goJson } = await import('../template/values.ts');
-    const data = { ...info, ...(failure === undefined ? {} : { ServerErrors: [failure.message] }), ClientInfo: client };
-    try {
-      session.print(
-        format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`,
-      );
-    } catch (error) {
-      throw new ExitError(1, `${(error as Error).message}\n`);
-    }
+    const { printFormatted } = await import('../format/document.ts');
+    const { StructView } = await import('../template/values.ts');
+    const fields = {
+      ...info,
+      ...(failure === undefined ? {} : { ServerErrors: [failure.message] }),
+      ClientInfo: client,
+    };
+    const data = new StructView(
+      'system.dockerInfo',
+      Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, () => value])),
+      { ordered: true },
+    );
+    printFormatted(session, format, { data, name: '' });
     return 0;
   }
   session.print(
-    `Client:\n Version:    ${client.Version}\n Context:    ${client.Context}\n Debug Mode: ${String(client.Debug)}\n\nServer:\n`,
+    `Client:\n Version:    ${client.Version}\n Context:    ${client.Context}\n Debug Mode: ${String(client.Debug)}\n${pluginsText(plugins)}\nServer:\n`,
   );
-  if (info === undefined) throw new ExitError(1, `${failure?.message ?? ''}\nerrors pretty printing info\n`);
+  if (info === undefined) throw new ExitError(1, `${failure?.message ?? ''}\n`);
   session.print(`${serverText(info)}\n`);
   for (const warning of texts(info['Warnings'])) session.warn(warning);
   return 0;

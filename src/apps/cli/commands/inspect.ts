@@ -5,6 +5,7 @@ import { type Session, segment } from '../session.ts';
 import { Template } from '../template/execute.ts';
 import { TemplateError } from '../template/lexer.ts';
 import { goJson } from '../template/values.ts';
+import { platformsOf } from './platforms.ts';
 
 type Finder = (api: Api, name: string) => Promise<Json>;
 
@@ -15,7 +16,7 @@ const TEMPLATE_ERROR_CODE = 64;
 
 function compile(format: string): Template {
   try {
-    return new Template(format === 'json' ? '{{json .}}' : format);
+    return new Template(format);
   } catch (error) {
     if (error instanceof TemplateError)
       throw new ExitError(TEMPLATE_ERROR_CODE, `template parsing error: ${error.message}\n`);
@@ -23,16 +24,22 @@ function compile(format: string): Template {
   }
 }
 
-async function inspect(session: Session, find: Finder): Promise<number> {
+/** Looks up each name and prints what was found; what was not is told at the end. */
+export async function inspectObjects(
+  session: Session,
+  names: readonly string[],
+  find: (name: string) => Promise<Json>,
+  options: { readonly escapeHtml?: boolean } = {},
+): Promise<number> {
   const format = session.flags.text('format');
-  const template = format === '' ? undefined : compile(format);
-  const api = await session.connect();
+  const asJson = format === 'json';
+  const template = format === '' || asJson ? undefined : compile(format);
   const found: Json[] = [];
   const failures: string[] = [];
   let output = '';
-  for (const name of session.args) {
+  for (const name of names) {
     try {
-      const object = await find(api, name);
+      const object = await find(name);
       if (template === undefined) found.push(object);
       else output += `${template.execute(object, { missingKey: 'error', optionalKeys: OPTIONAL_KEYS })}\n`;
     } catch (error) {
@@ -46,9 +53,22 @@ async function inspect(session: Session, find: Finder): Promise<number> {
     }
   }
   if (template !== undefined) session.print(output === '' ? '\n' : output);
-  else session.print(found.length === 0 ? '[]\n' : `${goJson(found, { indent: '    ', escapeHtml: false })}\n`);
+  else if (found.length === 0) session.print('[]\n');
+  else
+    session.print(
+      `${goJson(found, { escapeHtml: options.escapeHtml === true, ...(asJson ? {} : { indent: '    ' }) })}\n`,
+    );
   if (failures.length > 0) throw new ExitError(1, `${failures.join('\n')}\n`);
   return 0;
+}
+
+async function inspect(session: Session, find: Finder): Promise<number> {
+  let api: Promise<Api> | undefined;
+  const connected = (): Promise<Api> => {
+    api ??= session.connect();
+    return api;
+  };
+  return inspectObjects(session, session.args, async (name) => find(await connected(), name));
 }
 
 /** `container inspect`. */
@@ -60,7 +80,11 @@ export function inspectContainers(session: Session): Promise<number> {
 
 /** `image inspect`. */
 export function inspectImages(session: Session): Promise<number> {
-  return inspect(session, (api, name) => api.json('GET', `/images/${segment(name)}/json`));
+  const [platform] = platformsOf(session);
+  return inspect(session, async (api, name) => {
+    if (platform !== undefined) await api.requireVersion('1.49', 'platform');
+    return api.json('GET', `/images/${segment(name)}/json`, { query: { platform } });
+  });
 }
 
 /** `network inspect`. */

@@ -7,7 +7,7 @@ import { copyOutput } from '../terminal/streams.ts';
 import { parseGoDuration } from '../text/go-text.ts';
 
 /** A point in time for the API: seconds since 1970 from a time stamp, a date or an age. */
-export function timestampOf(text: string, nowMs: number, flag: string): string | undefined {
+export function timestampOf(text: string, nowMs: number, prefix = ''): string | undefined {
   if (text === '') return undefined;
   if (/^\d+(\.\d+)?$/.test(text)) return text;
   try {
@@ -15,8 +15,7 @@ export function timestampOf(text: string, nowMs: number, flag: string): string |
   } catch {
     const local = /^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00` : text;
     const time = Date.parse(local);
-    if (Number.isNaN(time))
-      throw new ExitError(1, `invalid value for "${flag}": failed to parse value as time or duration: "${text}"\n`);
+    if (Number.isNaN(time)) throw new ExitError(1, `${prefix}failed to parse value as time or duration: "${text}"\n`);
     const fraction = /\.(\d+)/.exec(local)?.[1] ?? '';
     return `${Math.floor(time / 1000)}.${fraction.padEnd(9, '0').slice(0, 9)}`;
   }
@@ -27,9 +26,9 @@ export async function logsCommand(session: Session): Promise<number> {
   const { flags, args } = session;
   const api = await session.connect();
   const now = Date.now();
-  const since = timestampOf(flags.text('since'), now, 'since');
-  const until = timestampOf(flags.text('until'), now, 'until');
   const details = await api.json('GET', `/containers/${segment(args[0] ?? '')}/json`);
+  const since = timestampOf(flags.text('since'), now, 'invalid value for "since": ');
+  const until = timestampOf(flags.text('until'), now, 'invalid value for "until": ');
   const response = await api.open('GET', `/containers/${String(details['Id'])}/logs`, {
     query: {
       stdout: 1,

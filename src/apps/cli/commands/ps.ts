@@ -1,10 +1,13 @@
 /** `ps`: containers as a table, JSON or a template. */
 import { humanDuration } from '#types/human-duration.ts';
+import { ExitError } from '../args/usage-error.ts';
 import type { Json } from '../connection/api.ts';
 import { goTime } from '../format/dates.ts';
 import { formatPorts, type PortSummary } from '../format/ports.ts';
-import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
+import { ellipsis, formatList, type ListLayout, labelMethod, labelsText } from '../format/table.ts';
 import { filtersOf, type Session } from '../session.ts';
+import { Template } from '../template/execute.ts';
+import { TemplateError } from '../template/lexer.ts';
 import { StructView } from '../template/values.ts';
 import { goQuote, humanSize } from '../text/go-text.ts';
 
@@ -49,7 +52,8 @@ const HEADERS = {
   Platform: 'PLATFORM',
 };
 
-function layoutFor(size: boolean): ListLayout {
+/** The layout of `ps`. */
+export function layoutFor(size: boolean): ListLayout {
   return {
     headers: HEADERS,
     table: `{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}${size ? '\t{{.Size}}' : ''}`,
@@ -78,10 +82,19 @@ function sizeColumn(container: ContainerSummary): string {
   return (container.SizeRootFs ?? 0) > 0 ? `${own} (virtual ${humanSize(container.SizeRootFs ?? 0, 3)})` : own;
 }
 
-function row(container: ContainerSummary, truncate: boolean, nowMs: number): StructView {
+/** How a row is shown. */
+export interface RowOptions {
+  readonly truncate: boolean;
+  readonly nowMs: number;
+  /** Called when the size is asked for. */
+  readonly onSize?: () => void;
+}
+
+/** A container as templates see it. */
+export function containerView(container: ContainerSummary, options: RowOptions): StructView {
+  const { truncate, nowMs } = options;
   const mounts = (container.Mounts ?? []).map((mount) => mount.Name || mount.Source || '');
-  const labels = container.Labels ?? {};
-  return new StructView('*formatter.ContainerContext', {
+  const fields = {
     ID: () => (truncate ? container.Id.slice(0, 12) : container.Id),
     Names: () => containerNames(container.Names, truncate),
     Image: () => imageColumn(container, truncate),
@@ -91,11 +104,11 @@ function row(container: ContainerSummary, truncate: boolean, nowMs: number): Str
     Ports: () => formatPorts(container.Ports ?? []),
     State: () => container.State,
     Status: () => container.Status,
-    Size: () => sizeColumn(container),
-    Labels: () =>
-      Object.entries(labels)
-        .map(([key, value]) => `${key}=${value}`)
-        .join(','),
+    Size: () => {
+      options.onSize?.();
+      return sizeColumn(container);
+    },
+    Labels: () => labelsText(container.Labels),
     Mounts: () => mounts.map((mount) => (truncate ? ellipsis(mount, 15) : mount)).join(','),
     LocalVolumes: () =>
       String((container.Mounts ?? []).filter((mount) => (mount as Json)['Driver'] === 'local').length),
@@ -104,12 +117,48 @@ function row(container: ContainerSummary, truncate: boolean, nowMs: number): Str
         .sort()
         .join(','),
     Platform: () => null,
-  });
+  };
+  return new StructView('*formatter.ContainerContext', fields, { methods: labelMethod(container.Labels) });
 }
 
-/** Makes `.Label "key"` work: text/template calls it as a method. */
-function withLabelCalls(format: string): string {
-  return format.replace(/\.Label\s+("[^"]*"|`[^`]*`)/g, '(index $.LabelMap $1)');
+/** Whether a template uses a field; a wrong one is refused before the daemon is asked. */
+function usesSize(format: string): boolean {
+  if (format === '' || format === 'table' || format === 'raw' || format === 'json') return false;
+  let used = false;
+  const empty: ContainerSummary = {
+    Id: '',
+    Names: null,
+    Image: '',
+    ImageID: '',
+    Command: '',
+    Created: 0,
+    Ports: null,
+    Labels: null,
+    State: '',
+    Status: '',
+  };
+  const probe = containerView(empty, { truncate: true, nowMs: Date.now(), onSize: () => (used = true) });
+  let template: Template;
+  try {
+    template = new Template(
+      format
+        .replace(/^table/, '')
+        .replaceAll('\\t', '\t')
+        .replaceAll('\\n', '\n'),
+    );
+  } catch (error) {
+    throw templateFailure('failed to parse template', error);
+  }
+  try {
+    template.execute(probe);
+  } catch (error) {
+    throw templateFailure('failed to execute template', error);
+  }
+  return used;
+}
+
+function templateFailure(what: string, error: unknown): unknown {
+  return error instanceof TemplateError ? new ExitError(1, `${what}: ${error.message}\n`) : error;
 }
 
 /** `ps`. */
@@ -117,7 +166,7 @@ export async function listContainers(session: Session): Promise<number> {
   const { flags } = session;
   const format = flags.text('format') || (flags.bool('quiet') ? '' : (session.config.psFormat ?? ''));
   const latest = flags.bool('latest') && !flags.has('last');
-  const size = flags.bool('size') || /\{\{[^}]*\.Size\b/.test(format);
+  const size = usesSize(format) || flags.bool('size');
   const limit = latest ? 1 : flags.number('last', -1);
   const api = await session.connect();
   const containers = await api.json<ContainerSummary[] | null>('GET', '/containers/json', {
@@ -128,13 +177,8 @@ export async function listContainers(session: Session): Promise<number> {
       filters: filtersOf(flags.list('filter')),
     },
   });
-  const now = Date.now();
-  const rows = (containers ?? []).map((container) => {
-    const view = row(container, !flags.bool('no-trunc'), now);
-    return /\.Label\s/.test(format) ? view.with('LabelMap', () => container.Labels ?? {}) : view;
-  });
-  session.print(
-    formatList(rows, layoutFor(flags.bool('size')), { format: withLabelCalls(format), quiet: flags.bool('quiet') }),
-  );
+  const options = { truncate: !flags.bool('no-trunc'), nowMs: Date.now() };
+  const rows = (containers ?? []).map((container) => containerView(container, options));
+  session.print(formatList(rows, layoutFor(flags.bool('size')), { format, quiet: flags.bool('quiet') }));
   return 0;
 }

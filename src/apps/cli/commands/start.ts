@@ -42,6 +42,6 @@ export async function startContainers(session: Session): Promise<number> {
       failed.push(name);
     }
   }
-  if (failed.length > 0) throw new ExitError(1, `failed to start containers: ${failed.join(', ')}\n`);
+  if (failed.length > 0) throw new ExitError(1, `Error: failed to start containers: ${failed.join(', ')}\n`);
   return 0;
 }

@@ -1,8 +1,8 @@
 /** `version`: client and server versions in docker's layout. */
-import { ExitError } from '../args/usage-error.ts';
 import { type Api, ApiError, CLIENT_API_VERSION, type Json } from '../connection/api.ts';
 import { ansiTime } from '../format/dates.ts';
 import type { Session } from '../session.ts';
+import { StructView } from '../template/values.ts';
 import { CLI_VERSION } from '../version.ts';
 
 interface Component {
@@ -49,11 +49,20 @@ function componentText(component: Component): string {
   for (const [label, key] of ENGINE_DETAILS) {
     let value = details[key] ?? '';
     if (key === 'ApiVersion') value = `${value} (minimum version ${details['MinAPIVersion'] ?? ''})`;
-    if (key === 'BuildTime') value = ansiTime(value);
     if (key === 'OsArch') value = `${details['Os'] ?? ''}/${details['Arch'] ?? ''}`;
     text += line('  ', label, value, 18);
   }
   return text;
+}
+
+/** Compat: the engine's build time is shown in the local format, in templates too. */
+function withReadableTimes(server: Json): Json {
+  const components = ((server['Components'] as Component[] | null) ?? []).map((component) => {
+    const time = component.Details?.['BuildTime'];
+    if (component.Name !== 'Engine' || time === undefined) return component;
+    return { ...component, Details: { ...component.Details, BuildTime: ansiTime(time) } };
+  });
+  return server['Components'] === undefined ? server : { ...server, Components: components };
 }
 
 function clientInfo(api: Api): Json {
@@ -76,7 +85,7 @@ export async function versionCommand(session: Session): Promise<number> {
   let server: Json | null = null;
   let failure: ApiError | undefined;
   try {
-    server = await api.serverVersion();
+    server = withReadableTimes(await api.serverVersion());
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     failure = error;
@@ -84,17 +93,14 @@ export async function versionCommand(session: Session): Promise<number> {
   const client = clientInfo(api);
   const format = session.flags.text('format');
   if (format !== '') {
-    const { Template } = await import('../template/execute.ts');
-    const { goJson } = await import('../template/values.ts');
-    const data = { Client: client, Server: server };
-    try {
-      session.print(
-        format === 'json' ? `${goJson(data)}\n` : `${new Template(format).execute(data, { missingKey: 'error' })}\n`,
-      );
-    } catch (error) {
-      if (failure === undefined) throw new ExitError(1, `${(error as Error).message}\n`);
-      session.print('\n');
-    }
+    const { printFormatted } = await import('../format/document.ts');
+    const data = new StructView(
+      'system.versionInfo',
+      { Client: () => client, Server: () => server },
+      { ordered: true },
+    );
+    if (failure === undefined || format === 'json') printFormatted(session, format, { data, name: 'version' });
+    else session.print('\n');
   } else {
     session.print(clientText(client));
     if (server !== null) {

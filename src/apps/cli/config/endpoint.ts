@@ -21,6 +21,10 @@ export interface ConfigFile {
   readonly volumesFormat?: string;
   readonly proxies?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly auths?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly credsStore?: string;
+  readonly credHelpers?: Readonly<Record<string, string>>;
+  readonly pruneFilters?: readonly string[];
+  readonly cliPluginsExtraDirs?: readonly string[];
   readonly HttpHeaders?: Readonly<Record<string, string>>;
 }
 
@@ -34,6 +38,7 @@ export interface TlsPaths {
 
 /** A resolved endpoint. */
 export interface Endpoint {
+  /** As given: `ssh://` is what the user reads, the connection goes through a tunnel. */
   readonly host: string;
   readonly context: string;
   readonly isDefaultSocket: boolean;
@@ -101,21 +106,21 @@ function contextEndpoint(directory: string, name: string): Endpoint {
   };
 }
 
-/** Transports docker's client knows and this one does not. */
-const NOT_BUILT = /^(ssh|npipe|fd):\/\//;
+/** Transports of docker's clients that need another system, or another process's descriptor. */
+const NOT_BUILT = /^(npipe|fd):\/\//;
 
 function refuseUnbuilt(host: string): void {
   const scheme = NOT_BUILT.exec(host)?.[1];
   if (scheme === undefined) return;
   throw new ExitError(
     1,
-    `gantry: ${scheme}:// connections are not built yet: ${host}\nUse a unix:// or tcp:// address, for example of a socket forwarded by "ssh -L"\n`,
+    `gantry: ${scheme}:// connections are not supported: ${host}\nUse a unix://, tcp:// or ssh:// address\n`,
   );
 }
 
 function normalisedHost(host: string): string {
   refuseUnbuilt(host);
-  const match = /^(unix|tcp|http|https):\/\/(.*)$/s.exec(host);
+  const match = /^(unix|tcp|http|https|ssh):\/\/(.*)$/s.exec(host);
   if (match !== null)
     return match[1] === 'tcp' && !/:\d+$/.test(match[2] ?? '') ? `tcp://${match[2] || 'localhost'}:2375` : host;
   if (!host.includes('://')) return `tcp://${host}`;
@@ -129,21 +134,31 @@ function tlsFromFlags(flags: ParsedFlags, directory: string): TlsPaths | undefin
   const verify = flags.bool('tlsverify', (process.env['DOCKER_TLS_VERIFY'] ?? '') !== '');
   if (!verify && !flags.bool('tls', (process.env['DOCKER_TLS'] ?? '') !== '')) return undefined;
   const certificates = process.env['DOCKER_CERT_PATH'] || directory;
+  const file = (flag: string, name: string): string => {
+    const path = flags.text(flag, `${certificates}/${name}`);
+    // Compat: files that were not asked for by name may be missing, except for the one that verifies.
+    if (fs.existsSync(path) || !(flags.has(flag) || (verify && name === 'ca.pem'))) return path;
+    throw new ExitError(
+      1,
+      `Failed to initialize: unable to resolve docker endpoint: open ${path}: no such file or directory\n`,
+    );
+  };
   return {
-    ca: flags.text('tlscacert', `${certificates}/ca.pem`),
-    cert: flags.text('tlscert', `${certificates}/cert.pem`),
-    key: flags.text('tlskey', `${certificates}/key.pem`),
+    ca: file('tlscacert', 'ca.pem'),
+    cert: file('tlscert', 'cert.pem'),
+    key: file('tlskey', 'key.pem'),
     verify,
   };
 }
 
 /** Applies docker's rules. */
 export function resolveEndpoint(flags: ParsedFlags, config: ConfigFile, directory: string): Endpoint {
-  const tls = tlsFromFlags(flags, directory);
   const hosts = flags.list('host');
-  if (hosts.length > 1) throw new ExitError(1, 'Specify only one -H\n');
+  if (hosts.length > 1)
+    throw new ExitError(1, 'Failed to initialize: unable to resolve docker endpoint: Specify only one -H\n');
   if (hosts[0] !== undefined && flags.has('context'))
-    throw new ExitError(1, 'Conflicting options: either specify --host or --context, not both\n');
+    throw new ExitError(1, 'conflicting options: cannot specify both --host and --context\n');
+  const tls = tlsFromFlags(flags, directory);
   if (hosts[0] !== undefined)
     return { host: normalisedHost(hosts[0]), context: 'default', isDefaultSocket: false, tls };
   const explicit = flags.text('context');

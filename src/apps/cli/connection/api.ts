@@ -3,6 +3,7 @@
  * docker prints them. The connection itself is the client's.
  */
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { CLIENT_API_VERSION, Connection, isVersionLess } from '#client/connection.ts';
 import { parseEndpoint, type TlsSettings } from '#client/endpoint.ts';
@@ -55,12 +56,13 @@ export class Api {
   readonly endpoint: Endpoint;
   readonly #connection: Connection;
 
-  constructor(endpoint: Endpoint) {
+  /** `headers`: HttpHeaders of config.json. `address`: where to connect when that is not the endpoint's host. */
+  constructor(endpoint: Endpoint, options: { headers?: Readonly<Record<string, string>>; address?: string } = {}) {
     this.endpoint = endpoint;
     this.#connection = new Connection({
-      endpoint: parseEndpoint(endpoint.host, tlsSettings(endpoint.tls)),
+      endpoint: parseEndpoint(options.address ?? endpoint.host, tlsSettings(endpoint.tls)),
       version: process.env['DOCKER_API_VERSION'] || undefined,
-      headers: { 'User-Agent': `Gantry-Client/${CLI_VERSION} (linux)` },
+      headers: { ...options.headers, 'User-Agent': `Gantry-Client/${CLI_VERSION} (linux)` },
     });
   }
 
@@ -83,6 +85,16 @@ export class Api {
     return !isVersionLess(this.version, version);
   }
 
+  /** Refuses a flag the daemon's API does not have yet, in docker's words. */
+  async requireVersion(version: string, flag: string): Promise<void> {
+    await this.negotiate();
+    if (!this.atLeast(version))
+      throw new ApiError(
+        0,
+        `"--${flag}" requires API version ${version}, but the Docker daemon API version is ${this.version}`,
+      );
+  }
+
   /** A call whose answer is JSON (or empty). */
   async json<T = Json>(method: string, path: string, options: CallOptions = {}): Promise<T> {
     const text = await this.#asked(this.open(method, path, options).then((response) => readText(response)));
@@ -92,6 +104,11 @@ export class Api {
   /** A call whose answer is a stream. Errors are thrown before it begins. */
   open(method: string, path: string, options: CallOptions = {}): Promise<IncomingMessage> {
     return this.#asked(this.#connection.request(method, path, options));
+  }
+
+  /** A bare connection to the daemon. */
+  async dial(): Promise<Socket> {
+    return this.#asked(this.#connection.dial());
   }
 
   /** A call that upgrades to a raw connection. */

@@ -4,9 +4,10 @@
  */
 import { ExitError } from '../args/usage-error.ts';
 import { Template } from '../template/execute.ts';
+import { TITLE_FUNCTIONS } from '../template/functions.ts';
 import { TemplateError } from '../template/lexer.ts';
 import { alignTabs } from '../template/tabwriter.ts';
-import { goJson, type StructView } from '../template/values.ts';
+import { StructView } from '../template/values.ts';
 
 /** A kind of list: its columns' titles and its default layout. */
 export interface ListLayout {
@@ -14,6 +15,7 @@ export interface ListLayout {
   readonly table: string;
   readonly quiet: string;
   readonly raw?: string;
+  readonly rawQuiet?: string;
 }
 
 /** How to print. */
@@ -22,22 +24,42 @@ export interface ListFormat {
   readonly quiet: boolean;
 }
 
-function fillHeader(format: string): string {
+/** `\\t` and `\\n` may be written out on a command line. */
+function unescaped(format: string): string {
   return format.replaceAll('\\t', '\t').replaceAll('\\n', '\n');
+}
+
+function parsingError(error: unknown): unknown {
+  return error instanceof TemplateError ? new ExitError(1, `template parsing error: ${error.message}\n`) : error;
 }
 
 function compile(source: string): Template {
   try {
     return new Template(source);
   } catch (error) {
-    if (error instanceof TemplateError) throw new ExitError(1, `template parsing error: ${error.message}\n`);
-    throw error;
+    throw parsingError(error);
   }
 }
 
+/** The title of `.Label "com.example.some-name"`: the last part of the name, in words. */
+function labelTitle(name: unknown): string {
+  return (String(name).split('.').at(-1) ?? '').replace(/[-_]/g, ' ');
+}
+
 /** Titles of the header row: a field of a row becomes its column's title. */
-function headerView(headers: Readonly<Record<string, string>>): unknown {
-  return headers;
+function titles(headers: Readonly<Record<string, string>>): StructView {
+  const fields = Object.fromEntries(Object.entries(headers).map(([name, title]) => [name, () => title]));
+  return new StructView('formatter.SubHeaderContext', fields, { methods: { Label: labelTitle }, open: true });
+}
+
+function headerOf(template: Template, headers: Readonly<Record<string, string>>): string {
+  try {
+    return template.execute(titles(headers), { functions: TITLE_FUNCTIONS }).replaceAll('<no value>', '');
+  } catch (error) {
+    // Compat: a column without a title has none, and what does not fit is no error here.
+    if (error instanceof TemplateError) return error.partialOutput;
+    throw error;
+  }
 }
 
 /** The text of a list. */
@@ -45,20 +67,33 @@ export function formatList(rows: readonly StructView[], layout: ListLayout, choi
   let format = choice.format;
   if (choice.quiet && (format === '' || format === 'table'))
     return rows.map((row) => `${new Template(layout.quiet).execute(row)}\n`).join('');
-  if (format === 'json') return rows.map((row) => `${goJson(row.toJSON(), { escapeHtml: true })}\n`).join('');
-  if (format === 'raw' && layout.raw !== undefined) format = layout.raw;
+  if (format === 'json') format = '{{json .}}';
+  if (format === 'raw' && layout.raw !== undefined)
+    format = choice.quiet && layout.rawQuiet !== undefined ? layout.rawQuiet : layout.raw;
   if (format === '' || format === 'table') format = `table ${layout.table}`;
   const isTable = format.startsWith('table');
-  const template = compile(fillHeader(isTable ? format.slice('table'.length).trim() : format));
+  const template = compile(unescaped((isTable ? format.slice('table'.length) : format).replace(/^ +| +$/g, '')));
+  let body: string[];
   try {
-    const body = rows.map((row) => `${template.execute(row)}\n`);
-    if (!isTable) return body.join('');
-    const header = template.execute(headerView(layout.headers)).replaceAll('<no value>', '');
-    return alignTabs([`${header}\n`, ...body].join(''));
+    body = rows.map((row) => `${template.execute(row)}\n`);
   } catch (error) {
-    if (error instanceof TemplateError) throw new ExitError(1, `failed to execute template: ${error.message}\n`);
-    throw error;
+    throw parsingError(error);
   }
+  return isTable ? alignTabs([`${headerOf(template, layout.headers)}\n`, ...body].join('')) : body.join('');
+}
+
+/** Labels as the LABELS column shows them. */
+export function labelsText(labels: Readonly<Record<string, string>> | null | undefined): string {
+  return Object.entries(labels ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+}
+
+/** `.Label "name"` of a row. */
+export function labelMethod(labels: Readonly<Record<string, string>> | null | undefined): {
+  readonly Label: (name: unknown) => string;
+} {
+  return { Label: (name) => labels?.[String(name)] ?? '' };
 }
 
 /** Shortens to `width` columns with an ellipsis. */

@@ -2,7 +2,7 @@
  * Runs a parsed Go template on a JSON value with text/template's semantics and error texts:
  * `template: NAME:LINE:COLUMN: executing "NAME" at <NODE>: …`.
  */
-import { FUNCTIONS } from './functions.ts';
+import { FUNCTIONS, type FunctionSpec } from './functions.ts';
 import { lineAt, TemplateError } from './lexer.ts';
 import {
   type Command,
@@ -12,12 +12,14 @@ import {
   type Pipeline,
   parseTemplate,
 } from './parser.ts';
-import { isTrue, printValue, StructView, typeName } from './values.ts';
+import { isTrue, printValue, StructView, typeName, type ViewMethod } from './values.ts';
 
 /** How a missing key of a map is treated. */
 export interface ExecuteOptions {
   /** `error`: text/template's missingkey=error; `zero`: prints `<no value>`. */
   readonly missingKey?: 'error' | 'zero';
+  /** Functions that stand in for those of the same name. */
+  readonly functions?: ReadonlyMap<string, FunctionSpec>;
   /** Keys that exist in the Go type though the JSON leaves them out when empty; they read as nil. */
   readonly optionalKeys?: ReadonlySet<string>;
 }
@@ -28,14 +30,19 @@ const MAX_TEMPLATE_DEPTH = 1000;
 export class Template {
   readonly #parsed: ParsedTemplate;
 
-  constructor(source: string, options: { name?: string; overrides?: readonly string[] } = {}) {
+  constructor(source: string, options: { name?: string } = {}) {
     this.#parsed = parseTemplate(source, { name: options.name ?? '', functions: new Set(FUNCTIONS.keys()) });
   }
 
   /** The output of the template for `data`. */
   execute(data: unknown, options: ExecuteOptions = {}): string {
     const run = new Execution(this.#parsed, data, options);
-    run.walk(this.#parsed.nodes, data);
+    try {
+      run.walk(this.#parsed.nodes, data);
+    } catch (error) {
+      if (error instanceof TemplateError) error.partialOutput = run.output;
+      throw error;
+    }
     return run.output;
   }
 
@@ -194,6 +201,16 @@ class Execution {
     const [first, ...rest] = command.operands;
     if (first === undefined) return undefined;
     if (first.kind === 'call') return this.#call(first, { args: rest, piped, dot });
+    const method = this.#methodOf(first, dot);
+    if (method !== undefined) {
+      const args = [...rest.map((arg) => this.#operand(arg, dot)), ...piped];
+      if (args.length !== method.call.length)
+        throw this.#fail(
+          first,
+          `wrong number of args for ${method.name}: want ${method.call.length} got ${args.length}`,
+        );
+      return method.call(...args);
+    }
     if (rest.length > 0 || piped.length > 0) {
       if (first.kind === 'field' || first.kind === 'chain' || first.kind === 'variable') {
         throw this.#fail(first, `${first.names.at(-1) ?? first.text} has arguments but cannot be invoked as function`);
@@ -201,6 +218,17 @@ class Execution {
       throw this.#fail(first, `can't give argument to non-function ${first.text}`);
     }
     return this.#operand(first, dot);
+  }
+
+  /** The method a command calls, when its first operand names one. */
+  #methodOf(node: Expression, dot: unknown): { name: string; call: ViewMethod } | undefined {
+    if (node.kind !== 'field' && node.kind !== 'variable') return undefined;
+    const name = node.names.at(-1);
+    if (name === undefined) return undefined;
+    const base = node.kind === 'field' ? dot : this.#variables.findLast((one) => one.name === node.name)?.value;
+    const owner = node.names.length === 1 ? base : undefined;
+    const call = owner instanceof StructView ? owner.method(name) : undefined;
+    return call === undefined ? undefined : { name, call };
   }
 
   #operand(node: Expression, dot: unknown): unknown {
@@ -241,6 +269,7 @@ class Execution {
     if (value === undefined || value === null) throw this.#fail(node, `nil data; no entry for key "${name}"`);
     if (value instanceof StructView) {
       if (value.has(name)) return value.get(name);
+      if (value.isOpen) return undefined;
       throw this.#fail(node, `can't evaluate field ${name} in type ${value.typeName}`);
     }
     if (typeof value !== 'object' || Array.isArray(value)) {
@@ -259,7 +288,7 @@ class Execution {
     node: Extract<Expression, { kind: 'call' }>,
     call: { args: readonly Expression[]; piped: readonly unknown[]; dot: unknown },
   ): unknown {
-    const spec = FUNCTIONS.get(node.name);
+    const spec = this.#options.functions?.get(node.name) ?? FUNCTIONS.get(node.name);
     if (spec === undefined) throw this.#fail(node, `"${node.name}" is not a defined function`);
     const count = call.args.length + call.piped.length;
     if (count < spec.min || (!spec.variadic && count > spec.min)) {

@@ -199,6 +199,10 @@ function titleCase(value: string): string {
   );
 }
 
+function isRow(value: unknown): boolean {
+  return value instanceof StructView || (Array.isArray(value) && value.some((item) => item instanceof StructView));
+}
+
 const exactly = (min: number, call: TemplateFunction): FunctionSpec => ({ min, variadic: false, call });
 const atLeast = (min: number, call: TemplateFunction): FunctionSpec => ({ min, variadic: true, call });
 
@@ -228,7 +232,8 @@ export const FUNCTIONS: ReadonlyMap<string, FunctionSpec> = new Map<string, Func
   ['le', exactly(2, (a, b) => compare(a, b) <= 0)],
   ['gt', exactly(2, (a, b) => compare(a, b) > 0)],
   ['ge', exactly(2, (a, b) => compare(a, b) >= 0)],
-  ['json', exactly(1, (value) => goJson(value, { escapeHtml: false }))],
+  // Compat: rows are escaped by their own encoder, other values are not.
+  ['json', exactly(1, (value) => goJson(value, { escapeHtml: isRow(value) }))],
   ['split', exactly(2, (value, separator) => text(value).split(text(separator)))],
   ['join', exactly(2, joined)],
   ['title', exactly(1, (value) => titleCase(text(value)))],
@@ -241,4 +246,16 @@ export const FUNCTIONS: ReadonlyMap<string, FunctionSpec> = new Map<string, Func
     ),
   ],
   ['truncate', exactly(2, (value, length) => text(value).slice(0, Number(length)))],
+]);
+
+/** What a column's title is passed through: the functions that would change a value leave it alone. */
+export const TITLE_FUNCTIONS: ReadonlyMap<string, FunctionSpec> = new Map<string, FunctionSpec>([
+  ['json', exactly(1, (value) => value)],
+  ['split', exactly(2, (value) => value)],
+  ['join', exactly(2, (value) => value)],
+  ['title', exactly(1, (value) => value)],
+  ['lower', exactly(1, (value) => value)],
+  ['upper', exactly(1, (value) => value)],
+  ['pad', exactly(3, (value) => value)],
+  ['truncate', exactly(2, (value) => value)],
 ]);

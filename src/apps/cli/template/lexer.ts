@@ -20,6 +20,8 @@ export type Piece =
 /** A template that does not parse, or fails while it runs. */
 export class TemplateError extends Error {
   override readonly name = 'TemplateError';
+  /** What was written before the failure. */
+  partialOutput = '';
 }
 
 /** The line of an offset, from 1. */

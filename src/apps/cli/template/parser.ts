@@ -279,15 +279,18 @@ class Parser {
   #parseOperand(reader: TokenReader, context: string): Expression {
     const base = this.#parseTerm(reader, context);
     const names: string[] = [];
+    let { offset } = base;
     for (let token = reader.peek(); token?.kind === 'field' && !token.space; token = reader.peek()) {
+      // Compat: errors point at the first field that follows the operand.
+      if (names.length === 0) offset = token.offset;
       names.push(token.text.slice(1));
       reader.next();
     }
     if (names.length === 0) return base;
     const suffix = names.map((name) => `.${name}`).join('');
-    if (base.kind === 'field') return { ...base, names: [...base.names, ...names], text: base.text + suffix };
-    if (base.kind === 'variable') return { ...base, names: [...base.names, ...names], text: base.text + suffix };
-    return { kind: 'chain', base, names, text: base.text + suffix, offset: base.offset };
+    if (base.kind === 'field' || base.kind === 'variable')
+      return { ...base, names: [...base.names, ...names], text: base.text + suffix, offset };
+    return { kind: 'chain', base, names, text: base.text + suffix, offset };
   }
 
   #parseTerm(reader: TokenReader, context: string): Expression {

@@ -38,7 +38,7 @@ test('actions, pipelines, control structures and functions give what Go gives', 
 test('failures carry text/template words and positions', () => {
   const cases: [string, string][] = [
     ['{{.Foo}}', 'template: :1:2: executing "" at <.Foo>: map has no entry for key "Foo"'],
-    ['{{.State.Foo}}', 'template: :1:2: executing "" at <.State.Foo>: map has no entry for key "Foo"'],
+    ['{{.State.Foo}}', 'template: :1:8: executing "" at <.State.Foo>: map has no entry for key "Foo"'],
     ['{{foo}}', 'template: :1: function "foo" not defined'],
     ['{{.Name', 'template: :1: unclosed action'],
     ['{{if .Name}}', 'template: :1: unexpected EOF'],

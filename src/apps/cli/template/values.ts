@@ -5,14 +5,28 @@
  * error of its own, and it prints as its fields in order.
  */
 
+/** A method of a view: it takes arguments. */
+export type ViewMethod = (...args: readonly unknown[]) => unknown;
+
+/** What a view has besides its fields. */
+export interface ViewOptions {
+  readonly methods?: Readonly<Record<string, ViewMethod>>;
+  /** `json` prints the fields as they are given instead of by name. */
+  readonly ordered?: boolean;
+  /** A field that does not exist has no value, as in a map. */
+  readonly open?: boolean;
+}
+
 /** A value with named fields that are computed when asked for, like docker's formatter contexts. */
 export class StructView {
   readonly typeName: string;
   readonly #fields: ReadonlyMap<string, () => unknown>;
+  readonly #options: ViewOptions;
 
-  constructor(typeName: string, fields: Readonly<Record<string, () => unknown>>) {
+  constructor(typeName: string, fields: Readonly<Record<string, () => unknown>>, options: ViewOptions = {}) {
     this.typeName = typeName;
     this.#fields = new Map(Object.entries(fields));
+    this.#options = options;
   }
 
   /** Whether the field exists. */
@@ -25,14 +39,20 @@ export class StructView {
     return this.#fields.get(name)?.();
   }
 
-  /** A copy with one more field. */
-  with(name: string, field: () => unknown): StructView {
-    return new StructView(this.typeName, { ...Object.fromEntries(this.#fields), [name]: field });
+  /** Whether any field may be asked for. */
+  get isOpen(): boolean {
+    return this.#options.open === true;
   }
 
-  /** Every field, as `json` prints it: sorted by name. */
+  /** The method, if there is one. */
+  method(name: string): ViewMethod | undefined {
+    return this.#options.methods?.[name];
+  }
+
+  /** Every field, as `json` prints it. */
   toJSON(): Record<string, unknown> {
-    const names = [...this.#fields.keys()].sort();
+    const names = [...this.#fields.keys()];
+    if (this.#options.ordered !== true) names.sort();
     return Object.fromEntries(names.map((name) => [name, this.get(name)]));
   }
 }

@@ -7,6 +7,7 @@ const STATUS_BY_KIND: Readonly<Record<ErrorKind, number>> = {
   forbidden: 403,
   notFound: 404,
   conflict: 409,
+  tooManyRequests: 429,
   notModified: 304,
   system: 500,
   cancelled: 500,

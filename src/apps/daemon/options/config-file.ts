@@ -21,6 +21,7 @@ const OBJECT_KEYS: ReadonlySet<string> = new Set([
   'default-ulimits',
   'features',
   'builder',
+  'registry-hosts',
 ]);
 
 const KINDS: Readonly<Record<FlagType, string>> = {

@@ -6,12 +6,14 @@
  */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { RegistryHostOptions } from '#system/registry-http/endpoints.ts';
 import { GantryError } from '#types/errors.ts';
 import { type ListenAddress, parseListenAddress } from '../listeners-address.ts';
 import { type FileValues, parseConfigFile, readConfigFile } from './config-file.ts';
 import { FLAGS, flagNamed, type OptionValue } from './flag-table.ts';
 import type { UlimitValue } from './flag-values.ts';
 import { type GivenFlags, parseFlags } from './parse-flags.ts';
+import { registryHosts } from './registry-hosts.ts';
 import { validate } from './validate.ts';
 
 export const DEFAULT_HOST = 'unix:///run/gantry.sock';
@@ -99,6 +101,11 @@ export interface DaemonOptions {
   readonly labels: readonly string[];
   readonly insecureRegistries: readonly string[];
   readonly registryMirrors: readonly string[];
+  /** The registry this daemon serves; undefined: none. */
+  readonly ownRegistry: { readonly listen: string; readonly configFile: string } | undefined;
+  /** Further hosts' mirrors and TLS; ours, not docker's. */
+  readonly registryHosts: Readonly<Record<string, RegistryHostOptions>>;
+  readonly registryCertificates: string;
   readonly proxies: { readonly http: string; readonly https: string; readonly no: string };
   readonly liveRestore: boolean;
   readonly shutdownTimeoutSeconds: number;
@@ -249,6 +256,12 @@ function bridgeOf(raw: RawOptions): BridgeOptions {
   };
 }
 
+function ownRegistryOf(raw: RawOptions): DaemonOptions['ownRegistry'] {
+  const [listen, configFile] = [raw.text('registry-listen'), raw.text('registry-config')];
+  if (listen === '' && configFile !== '') throw new GantryError('invalid', '--registry-config needs --registry-listen');
+  return listen === '' ? undefined : { listen, configFile: configFile === '' ? '' : resolve(configFile) };
+}
+
 function cgroupDriverOf(raw: RawOptions): DaemonOptions['cgroupDriver'] {
   const option = raw.list('exec-opt').findLast((text) => text.startsWith('native.cgroupdriver='));
   return option === undefined ? undefined : (option.slice(option.indexOf('=') + 1) as 'cgroupfs' | 'systemd');
@@ -288,6 +301,9 @@ function typed(raw: RawOptions, configFile: string, environment: Environment): D
     labels: raw.list('label'),
     insecureRegistries: raw.list('insecure-registry'),
     registryMirrors: raw.list('registry-mirror'),
+    ownRegistry: ownRegistryOf(raw),
+    registryHosts: registryHosts(raw.fileOnly('registry-hosts')),
+    registryCertificates: String(raw.fileOnly('registry-certs-dir') ?? '/etc/docker/certs.d'),
     proxies: { http: proxy('http-proxy'), https: proxy('https-proxy'), no: proxy('no-proxy') },
     liveRestore: raw.flag('live-restore'),
     shutdownTimeoutSeconds: raw.number('shutdown-timeout'),

@@ -192,6 +192,8 @@ export const FLAGS: readonly FlagSpec[] = [
   }),
   flag('pidfile', 'string', 'Path to use for daemon PID file', { short: 'p', initial: '/run/gantry.pid' }),
   flag('raw-logs', 'bool', 'Full timestamps without ANSI coloring', { support: 'harmless' }),
+  flag('registry-config', 'string', 'JSON file with further options of the registry that --registry-listen serves'),
+  flag('registry-listen', 'string', 'Serve a registry on this address (host:port)'),
   flag('registry-mirror', 'list', 'Preferred registry mirror', { key: 'registry-mirrors', reload: true }),
   flag('rootless', 'bool', 'Enable rootless mode; typically used with RootlessKit', { support: 'refused' }),
   flag(
@@ -240,6 +242,8 @@ export const FILE_ONLY_KEYS: Readonly<Record<string, boolean>> = {
   'swarm-raft-heartbeat-tick': true,
   'swarm-raft-election-tick': true,
   'min-api-version': true,
+  'registry-hosts': false,
+  'registry-certs-dir': false,
 };
 
 const BY_NAME: ReadonlyMap<string, FlagSpec> = new Map(FLAGS.map((spec) => [spec.name, spec]));

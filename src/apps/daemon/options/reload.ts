@@ -12,6 +12,8 @@ export type ReloadableField =
   | 'defaultShmSizeBytes'
   | 'insecureRegistries'
   | 'registryMirrors'
+  | 'registryHosts'
+  | 'registryCertificates'
   | 'liveRestore'
   | 'shutdownTimeoutSeconds'
   | 'maxConcurrentDownloads'
@@ -29,6 +31,8 @@ const RELOADABLE: readonly ReloadableField[] = [
   'defaultShmSizeBytes',
   'insecureRegistries',
   'registryMirrors',
+  'registryHosts',
+  'registryCertificates',
   'liveRestore',
   'shutdownTimeoutSeconds',
   'maxConcurrentDownloads',

@@ -1,15 +1,20 @@
 /** `POST /build` with the classic builder; BuildKit (`version=2`) answers 501 by name. */
+import type { PullBase } from '#engine/build/base-image.ts';
 import { type BuildContext, type BuildOptions, buildImage } from '#engine/build/build.ts';
 import { applyIgnore, cleanRelative, type EntryTree, readContext, readText } from '#engine/build/context.ts';
+import { type PullContext, pullImage } from '#engine/images/pull.ts';
 import { makeReference } from '#engine/images/tag.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { parsePlatform } from '#types/platform.ts';
 import { parseReference, type Reference, withDefaultTag } from '#types/reference.ts';
 import { bodyBytes } from '../http/body.ts';
+import { registryConfig } from '../http/credentials.ts';
 import type { Handler, Query, Route } from '../http/route.ts';
 import { streaming } from './images.ts';
 
-export type BuildRouteDependencies = Omit<BuildContext, 'write'>;
+export interface BuildRouteDependencies extends Omit<BuildContext, 'write' | 'pull'> {
+  readonly pull: PullContext;
+}
 
 /** Bytes of a Dockerfile or ignore file. */
 const DOCKERFILE_LIMIT_BYTES = 4 * 1024 * 1024;
@@ -104,7 +109,6 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
     }
     if (json<string[]>(query, 'cachefrom', []).length > 0)
       throw new GantryError('notImplemented', 'ImageBuild with cachefrom is not implemented yet');
-    if (query.flag('pull')) throw new GantryError('notImplemented', 'ImageBuild with pull is not implemented yet');
     const platform = query.text('platform') === '' ? undefined : parsePlatform(query.text('platform'));
     const options = {
       tags: references(query.all('t')),
@@ -112,6 +116,7 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
       labels: stringMap(json<Record<string, string>>(query, 'labels', {}), 'labels'),
       target: query.text('target'),
       noCache: query.flag('nocache'),
+      pull: query.flag('pull'),
       remove: query.flag('rm', true),
       forceRemove: query.flag('forcerm'),
       quiet: query.flag('q'),
@@ -128,7 +133,19 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
           context.signal,
         );
         const parts = await withDockerfile(tree, query.text('dockerfile'));
-        await buildImage({ ...dependencies, write }, { ...options, ...parts }, context.signal);
+        const credentialsFor = registryConfig(context.request);
+        const pull: PullBase = (reference, { platform: wanted, write: tell }, signal) =>
+          pullImage(
+            dependencies.pull,
+            {
+              reference,
+              credentials: credentialsFor(reference.domain),
+              write: tell,
+              ...(wanted === undefined ? {} : { platform: wanted }),
+            },
+            signal,
+          );
+        await buildImage({ ...dependencies, pull, write }, { ...options, ...parts }, context.signal);
       } finally {
         const used = [...lease.digests];
         lease[Symbol.dispose]();

@@ -1,9 +1,9 @@
-/** Image operations of the Engine API, except build; registry operations answer 501 by name. */
+/** Image operations of the Engine API, except build and what speaks to registries (registry.ts). */
 import { bootstrapImage } from '#engine/images/bootstrap.ts';
 import { type CommitOptions, type CommittedContainer, commitContainer } from '#engine/images/commit.ts';
 import { importImage } from '#engine/images/import.ts';
 import { imageHistory, inspectImage } from '#engine/images/inspect.ts';
-import { LIST_FILTERS, listImages } from '#engine/images/list.ts';
+import { type ImageSummary, LIST_FILTERS, listImages } from '#engine/images/list.ts';
 import { loadImages } from '#engine/images/load.ts';
 import type { WriteProgress } from '#engine/images/progress.ts';
 import { type EmitEvent, type ImageUse, PRUNE_FILTERS, pruneImages, removeImage } from '#engine/images/remove.ts';
@@ -14,6 +14,7 @@ import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { type Platform, parsePlatform } from '#types/platform.ts';
+import { plainValue, readJson } from '#wire/go-json.ts';
 import { bodyBytes } from '../http/body.ts';
 import type { Handler, Route, RouteContext } from '../http/route.ts';
 
@@ -22,6 +23,8 @@ export interface ImageRouteDependencies {
   readonly tar: TarCodec;
   readonly emit: EmitEvent;
   readonly uses: () => readonly ImageUse[];
+  /** `fromImage` of create. */
+  readonly pull: Handler;
 }
 
 /** The container side of commit. */
@@ -45,10 +48,13 @@ function jsonPlatform(context: RouteContext): Platform | undefined {
   return decodePlatform(text);
 }
 
-function decodePlatform(text: string): Platform {
+/** A platform as the JSON object clients send. */
+export function decodePlatform(text: string): Platform {
   let value: { os?: unknown; architecture?: unknown; variant?: unknown };
   try {
-    value = JSON.parse(text) as typeof value;
+    const read = readJson(text);
+    if (read === undefined) throw new Error('EOF');
+    value = plainValue(read.value) as typeof value;
   } catch (error) {
     throw new GantryError('invalid', `failed to parse platform: ${errorMessage(error)}`, { cause: error });
   }
@@ -91,11 +97,11 @@ export async function streaming(context: RouteContext, work: (write: WriteProgre
 
 const body = (context: RouteContext): AsyncIterable<Buffer> => bodyBytes(context.request);
 
-const notBuilt =
-  (name: string): Handler =>
-  () => {
-    throw new GantryError('notImplemented', `${name} is not implemented yet`);
-  };
+/** Before API 1.43: no names are shown as `<none>`, no names of one kind as null. */
+function namesBefore43({ RepoTags: tags, RepoDigests: digests }: ImageSummary): object {
+  if (tags.length + digests.length === 0) return { RepoTags: ['<none>:<none>'], RepoDigests: ['<none>@<none>'] };
+  return { RepoTags: tags.length === 0 ? null : tags, RepoDigests: digests.length === 0 ? null : digests };
+}
 
 /** Routes of the Image tag that need no container engine. */
 export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
@@ -116,16 +122,14 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
       summaries.map((summary) => ({
         ...summary,
         ...(version.atLeast(44) ? {} : { VirtualSize: summary.Size }),
-        ...(version.atLeast(43) || summary.RepoTags.length + summary.RepoDigests.length > 0
-          ? {}
-          : { RepoTags: ['<none>:<none>'], RepoDigests: ['<none>@<none>'] }),
+        ...(version.atLeast(43) ? {} : namesBefore43(summary)),
       })),
     );
   };
   const create: Handler = async (context) => {
     const { query } = context;
     const source = query.text('fromSrc');
-    if (source === '') throw new GantryError('notImplemented', 'ImagePull is not implemented yet');
+    if (query.text('fromImage') !== '') return dependencies.pull(context);
     const reference = makeOptionalReference(query.text('repo'), query.text('tag'));
     const platform = query.text('platform') === '' ? undefined : parsePlatform(query.text('platform'));
     const options = {
@@ -142,10 +146,11 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   };
   const inspect: Handler = (context) => {
     const { query, version, params } = context;
-    if (query.flag('manifests') && query.text('platform') !== '') {
+    const platform = version.atLeast(49) ? jsonPlatform(context) : undefined;
+    const manifests = version.atLeast(48) && query.flag('manifests');
+    if (manifests && platform !== undefined) {
       throw new GantryError('invalid', 'conflicting options: manifests and platform options cannot both be set');
     }
-    const platform = version.atLeast(49) ? jsonPlatform(context) : undefined;
     context.json(
       inspectImage(images, params['name'] ?? '', {
         ...optionalPlatform(platform),
@@ -182,7 +187,6 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   return [
     { method: 'GET', path: '/images/json', handler: list },
     { method: 'POST', path: '/images/create', handler: create },
-    { method: 'GET', path: '/images/search', handler: notBuilt('ImageSearch') },
     { method: 'GET', path: '/images/get', handler: (context) => save(context, context.query.all('names')) },
     { method: 'POST', path: '/images/load', handler: load },
     {
@@ -210,7 +214,6 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
         ),
     },
     { method: 'GET', path: '/images/{name:.*}/json', handler: inspect },
-    { method: 'POST', path: '/images/{name:.*}/push', handler: notBuilt('ImagePush') },
     {
       method: 'POST',
       path: '/images/{name:.*}/tag',

@@ -90,6 +90,16 @@ export function parseBind(raw: string, volumeDriver: string): PlannedMount {
 /** Validates and plans one HostConfig.Mounts entry. */
 export function planMount(spec: Mount, exists: PathExists): PlannedMount {
   validateMount(spec, exists);
+  return plan(spec);
+}
+
+/** A volume of the image or of `-v /path`. Compat: its path may be relative; it is taken from the root. */
+export function planAnonymousVolume(path: string): PlannedMount {
+  if (path === '' || clean(path) === '/') validateMount({ Type: 'volume', Target: path }, () => true);
+  return plan({ Type: 'volume', Target: path });
+}
+
+function plan(spec: Mount): PlannedMount {
   const type = spec.Type as PlannedMount['type'];
   const source = spec.Source ?? '';
   const bind = type === 'bind' || type === 'image';

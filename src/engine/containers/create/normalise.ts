@@ -12,7 +12,7 @@ import { adjustForVersion, type Draft, type RequestVersion } from './adjust-vers
 import type { DaemonDefaults, MachineInfo } from './defaults.ts';
 import { storedConfig, storedHostConfig } from './go-shape.ts';
 import { argumentsOf, mergeImage } from './merge-image.ts';
-import { type PathExists, type PlannedMount, parseBind, planMount } from './mount-specs.ts';
+import { type PathExists, type PlannedMount, parseBind, planAnonymousVolume, planMount } from './mount-specs.ts';
 import { checkResources } from './resource-rules.ts';
 import { checkConfig, checkEndpoints, checkHostConfig, checkModes, checkPlatform } from './validate.ts';
 
@@ -130,8 +130,13 @@ function applyDefaults(hostConfig: HostConfig, context: CreateContext): void {
   for (const field of ['PidMode', 'IpcMode', 'NetworkMode'] as const) {
     const mode = hostConfig[field] ?? '';
     if (!mode.startsWith('container:')) continue;
-    const id = context.containerId(mode.slice('container:'.length));
+    const reference = mode.slice('container:'.length);
+    const id = context.containerId(reference);
     if (id !== undefined) hostConfig[field] = `container:${id}`;
+    // Compat: a network's donor may come later; the other two are looked up now.
+    else if (field !== 'NetworkMode' && reference !== '') {
+      throw new GantryError('invalid', `No such container: ${reference}`);
+    }
   }
   const unlabelled = !(hostConfig.SecurityOpt ?? []).some((option) => option.split('=')[0] === 'label');
   const shares = hostConfig.IpcMode === 'host' || hostConfig.PidMode === 'host' || hostConfig.Privileged === true;
@@ -196,7 +201,7 @@ function planMounts(hostConfig: HostConfig, config: ContainerConfig, readOnlyNon
       spec.Target ?? '',
     );
   for (const path of Object.keys(config.Volumes ?? {})) {
-    const volume = planMount({ Type: 'volume', Target: path }, () => true);
+    const volume = planAnonymousVolume(path);
     if (planned.has(volume.destination) || volume.destination in (hostConfig.Tmpfs ?? {})) continue;
     planned.set(volume.destination, { ...volume, driver: hostConfig.VolumeDriver ?? '' });
   }

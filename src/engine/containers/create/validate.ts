@@ -4,11 +4,11 @@ import { normaliseCapabilities } from '#services/spec/capabilities.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { parseSignal } from '#types/signal.ts';
 import type { ContainerConfig, EndpointSettings, HealthConfig, HostConfig, RestartPolicy } from '#wire/engine.ts';
+import { isShimName } from '../../settings.ts';
 import type { MachineInfo } from './defaults.ts';
 import { checkTmpfsDestination, type PathExists, validateMount } from './mount-specs.ts';
 
 const MIN_DURATION_NS = 1_000_000;
-const HOSTNAME_MAX_BYTES = 64;
 
 function refuse(message: string): never {
   throw new GantryError('invalid', message);
@@ -69,8 +69,6 @@ export function checkConfig(config: ContainerConfig): void {
   if (config.WorkingDir && !config.WorkingDir.startsWith('/')) {
     refuse(`the working directory '${config.WorkingDir}' is invalid, it needs to be an absolute path`);
   }
-  const hostname = config.Hostname ?? '';
-  if (Buffer.byteLength(hostname) > HOSTNAME_MAX_BYTES) refuse(`hostname "${hostname}" is too long (maximum 64 bytes)`);
   if (config.StopSignal) parseSignal(config.StopSignal);
   for (const pair of config.Env ?? [])
     if (pair === '' || pair.startsWith('=')) refuse(`invalid environment variable: ${pair}`);
@@ -169,7 +167,8 @@ export function checkPlatform(
 ): void {
   const { machine, warnings } = context;
   const mode = hostConfig.NetworkMode ?? '';
-  if (!validShared(hostConfig.IpcMode, ['', 'none', 'host', 'private', 'shareable']))
+  // Compat: an IPC donor without a name is only missed at the start.
+  if (!validShared(hostConfig.IpcMode, ['', 'none', 'host', 'private', 'shareable', 'container:']))
     refuse(`invalid IPC mode: ${hostConfig.IpcMode}`);
   if (!validShared(hostConfig.PidMode, ['', 'host'])) refuse(`invalid PID mode: ${hostConfig.PidMode}`);
   if ((hostConfig.ShmSize ?? 0) < 0) refuse('SHM size can not be less than 0');
@@ -187,8 +186,7 @@ export function checkPlatform(
     refuse('cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"');
   }
   const runtime = hostConfig.Runtime ?? '';
-  // Compat: shims may be named without being configured.
-  if (!context.runtimes.includes(runtime) && !/^io\.containerd\.[^/]+$/.test(runtime) && !runtime.startsWith('/')) {
+  if (!context.runtimes.includes(runtime) && !isShimName(runtime)) {
     refuse(`unknown or invalid runtime name: ${runtime}`);
   }
   for (const destination of Object.keys(hostConfig.Tmpfs ?? {})) checkTmpfsDestination(destination);

@@ -1,0 +1,52 @@
+/** Gives a blob of a repository; in a cache, streamed from the upstream while it is stored. */
+import { createReadStream } from 'node:fs';
+import type { RepositoryName } from '#services/registry/contract.ts';
+import type { Digest } from '#types/digest.ts';
+import { RegistryError } from '#types/registry-error.ts';
+import { type Caller, publish, type RegistryServices } from './services.ts';
+
+const READ_CHUNK_BYTES = 256 * 1024;
+
+/** A blob that can be read, whole or in part. */
+export interface ReadableBlob {
+  readonly sizeBytes: number;
+  /** Bytes from `start` to `end`, both included. */
+  read(start: number, end: number): AsyncIterable<Uint8Array>;
+}
+
+/** Finds a blob. Throws BLOB_UNKNOWN. */
+export async function findBlob(
+  services: RegistryServices,
+  request: { repository: RepositoryName; digest: Digest },
+  signal: AbortSignal,
+): Promise<ReadableBlob> {
+  const { repository, digest } = request;
+  const { store, upstream } = services;
+  const sizeBytes = store.blobSize(repository, digest);
+  if (sizeBytes !== undefined && store.files.size(digest) === sizeBytes) {
+    const path = store.files.path(digest);
+    return {
+      sizeBytes,
+      read: (start, end) => createReadStream(path, { start, end, highWaterMark: READ_CHUNK_BYTES, signal }),
+    };
+  }
+  const fetched = await upstream?.blob(repository, digest, signal);
+  if (fetched === undefined) throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
+  return fetched;
+}
+
+/** Tells the webhooks that a blob is being pulled. */
+export function blobPulled(
+  services: RegistryServices,
+  caller: Caller,
+  blob: { repository: RepositoryName; digest: Digest; sizeBytes: number },
+): void {
+  const { repository, digest, sizeBytes } = blob;
+  publish(services, caller, 'pull', {
+    mediaType: 'application/octet-stream',
+    size: sizeBytes,
+    digest,
+    repository,
+    url: caller.url(`/v2/${repository}/blobs/${digest}`),
+  });
+}

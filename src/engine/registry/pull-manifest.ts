@@ -1,0 +1,42 @@
+/** Gives a manifest by tag or digest; in a cache, fetched from the upstream when needed. */
+import type { RepositoryName, StoredManifest } from '#services/registry/contract.ts';
+import type { ManifestReference } from '#services/registry/names.ts';
+import { RegistryError } from '#types/registry-error.ts';
+import { type Caller, publish, type RegistryServices } from './services.ts';
+
+/** The manifest. Throws NAME_UNKNOWN or MANIFEST_UNKNOWN. `isPull` is false when only its head is asked for. */
+export async function pullManifest(
+  services: RegistryServices,
+  caller: Caller,
+  request: { repository: RepositoryName; reference: ManifestReference; isPull: boolean },
+  signal: AbortSignal,
+): Promise<StoredManifest> {
+  const { repository, reference, isPull } = request;
+  const manifest =
+    services.upstream === undefined
+      ? services.store.manifest(repository, reference)
+      : await services.upstream.manifest(repository, reference, signal);
+  if (manifest === undefined) throw manifestUnknown(services, repository, reference);
+  if (isPull) {
+    publish(services, caller, 'pull', {
+      mediaType: manifest.mediaType,
+      size: manifest.bytes.length,
+      digest: manifest.digest,
+      repository,
+      url: caller.url(`/v2/${repository}/manifests/${manifest.digest}`),
+      ...(reference.kind === 'tag' ? { tag: reference.tag } : {}),
+    });
+  }
+  return manifest;
+}
+
+/** The error for a manifest that is not there. */
+export function manifestUnknown(
+  services: RegistryServices,
+  repository: RepositoryName,
+  reference: ManifestReference,
+): RegistryError {
+  if (!services.store.isKnown(repository)) return new RegistryError('NAME_UNKNOWN', { detail: { name: repository } });
+  const detail = reference.kind === 'tag' ? { Tag: reference.tag } : { Name: repository, Revision: reference.digest };
+  return new RegistryError('MANIFEST_UNKNOWN', { detail });
+}

@@ -1,0 +1,436 @@
+/**
+ * Taking layers in, on real snapshot drivers: several at once, resumed, shared, cancelled, wrong ones; and archives
+ * made to break out, to lie, or to eat the machine.
+ */
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { type LayerSource, type LayerStep, takeInLayers } from '#engine/images/intake.ts';
+import { applyBlob } from '#engine/images/layer.ts';
+import { Content } from '#services/content/content.ts';
+import { ImageStore } from '#services/images/store.ts';
+import { makeEntry, tarCodec } from '#services/images/tar-codec.ts';
+import type { LayeredOptions, LayeredSnapshotter } from '#services/snapshots/layered.ts';
+import { createOverlaySnapshotter } from '#services/snapshots/overlay.ts';
+import { createVfsSnapshotter } from '#services/snapshots/vfs.ts';
+import { Database } from '#system/database/database.ts';
+import type { TarEntry } from '#system/tar/contract.ts';
+import { TAR_END, tarBlocks } from '#system/tar/writer.ts';
+import { chainIds, type Digest, digestOf } from '#types/digest.ts';
+import { GantryError } from '#types/errors.ts';
+import { eventually } from '../harness/processes.ts';
+
+type Piece = Partial<TarEntry> & { path: string; text?: string };
+
+async function layerTar(pieces: readonly Piece[]): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for (const { text = '', path, type = 'file', ...fields } of pieces) {
+    const entry = makeEntry(path, type, { sizeBytes: Buffer.byteLength(text), ...fields });
+    for await (const block of tarBlocks(entry, [Buffer.from(text)])) parts.push(block);
+  }
+  return Buffer.concat([...parts, TAR_END]);
+}
+
+interface Served {
+  readonly source: LayerSource;
+  /** Offsets asked for so far. */
+  readonly offsets: number[];
+}
+
+/** A layer whose server sends `blob` in pieces; `spoil` may throw before a piece. */
+function serve(tar: Buffer, blob: Buffer, spoil?: (offset: number, attempt: number) => Promise<void> | void): Served {
+  const offsets: number[] = [];
+  const source: LayerSource = {
+    digest: digestOf(blob),
+    sizeBytes: blob.length,
+    diffId: digestOf(tar),
+    open: async (offset) => {
+      offsets.push(offset);
+      const attempt = offsets.length;
+      return (async function* () {
+        for (let at = offset; at < blob.length; at += 1000) {
+          await spoil?.(at, attempt);
+          yield blob.subarray(at, at + 1000);
+        }
+      })();
+    },
+  };
+  return { source, offsets };
+}
+
+interface Place {
+  readonly images: ImageStore;
+  readonly snapshots: LayeredSnapshotter;
+  readonly content: Content;
+  readonly directory: string;
+  take(layers: readonly LayerSource[], signal?: AbortSignal): Promise<string[]>;
+  /** Files of the top layer, as a container sees them. */
+  look<T>(chainId: Digest, read: (root: string) => T): Promise<T>;
+  /** Nothing is left of what failed. */
+  assertClean(layers?: number): Promise<void>;
+}
+
+const drivers: readonly [string, (options: LayeredOptions) => LayeredSnapshotter][] = [
+  ['overlay2', createOverlaySnapshotter],
+  ['vfs', createVfsSnapshotter],
+];
+
+async function place(
+  create: (options: LayeredOptions) => LayeredSnapshotter,
+  context: { after(work: () => Promise<void>): void },
+): Promise<Place> {
+  const directory = fs.mkdtempSync(join(tmpdir(), 'gantry-intake-'));
+  const database = new Database(join(directory, 'db'));
+  const content = await Content.open(directory);
+  const snapshots = create({ root: join(directory, 'layers'), database, durable: false });
+  const images = new ImageStore(database, content, snapshots);
+  // Stands for the images that would be made: what was taken in stays.
+  const kept = images.hold();
+  context.after(async () => {
+    kept[Symbol.dispose]();
+    await snapshots.settled();
+    database[Symbol.dispose]();
+    fs.rmSync(directory, { recursive: true, force: true });
+  });
+  return {
+    images,
+    snapshots,
+    content,
+    directory,
+    take: async (layers, signal = new AbortController().signal) => {
+      const steps: string[] = [];
+      using hold = images.hold();
+      const observe = (layer: LayerSource, step: LayerStep): void => {
+        const name = `${layers.indexOf(layer)} ${step.step}`;
+        if (steps.at(-1) !== name) steps.push(name);
+      };
+      await takeInLayers(layers, { images, tar: tarCodec, hold, observe, secondMs: 1 }, signal);
+      for (const chainId of hold.layers) kept.layers.add(chainId);
+      return steps;
+    },
+    look: async (chainId, read) => {
+      const target = join(directory, 'look');
+      await snapshots.prepare('look', chainId);
+      await snapshots.mount('look', target);
+      try {
+        return read(target);
+      } finally {
+        await snapshots.unmount('look', target);
+        await snapshots.remove('look');
+      }
+    },
+    assertClean: async (layers = 0) => {
+      await snapshots.settled();
+      assert.equal(snapshots.layers().length, layers);
+      assert.deepEqual(fs.readdirSync(join(directory, 'layers/tmp')), []);
+      assert.deepEqual(fs.readdirSync(join(directory, 'layers/trash')), []);
+    },
+  };
+}
+
+const noise = (seed: number, sizeBytes: number): string => {
+  let state = seed;
+  return Array.from({ length: sizeBytes }, () => {
+    state = (state * 1_103_515_245 + 12_345) & 0x7fffffff;
+    return String.fromCharCode(33 + ((state >> 16) % 90));
+  }).join('');
+};
+
+for (const [driver, create] of drivers) {
+  test(`${driver}: layers of any compression are taken in together and lie in order`, async (context) => {
+    const here = await place(create, context);
+    const tars = await Promise.all(
+      [1, 2, 3, 4, 5].map((index) =>
+        layerTar([
+          { path: 'same', text: `from ${index}` },
+          { path: `own/${index}`, text: noise(index, 20_000) },
+          ...(index === 4 ? [{ path: 'own/.wh.2' }] : []),
+        ]),
+      ),
+    );
+    const pack = [(tar: Buffer) => tar, gzipSync, zstdCompressSync];
+    const layers = tars.map((tar, index) => serve(tar, (pack[index % 3] as (tar: Buffer) => Buffer)(tar)).source);
+    const steps = await here.take(layers);
+    assert.deepEqual(
+      steps.filter((step) => step.endsWith('complete')),
+      layers.map((_, index) => `${index} complete`),
+    );
+    const top = chainIds(layers.map(({ diffId }) => diffId)).at(-1) as Digest;
+    const names = await here.look(top, (root) => [
+      fs.readFileSync(join(root, 'same'), 'utf8'),
+      ...fs.readdirSync(join(root, 'own')),
+    ]);
+    assert.deepEqual(names, ['from 5', '1', '3', '4', '5']);
+    for (const { diffId, digest } of layers) assert.equal(here.images.layerBlob(diffId)?.digest, digest);
+    assert.deepEqual(
+      await here.take(layers),
+      layers.map((_, index) => `${index} exists`),
+    );
+  });
+
+  test(`${driver}: a transfer that breaks off goes on where it was, and one given up is continued later`, async (context) => {
+    const here = await place(create, context);
+    const tar = await layerTar([{ path: 'file', text: noise(7, 50_000) }]);
+    const broken = serve(tar, tar, (offset, attempt) => {
+      if (attempt < 3 && offset >= attempt * 20_000) throw new Error('connection reset');
+    });
+    const steps = await here.take([broken.source]);
+    assert.deepEqual(broken.offsets, [0, 20_000, 40_000]);
+    assert.ok(steps.includes('0 retrying'), steps.join());
+
+    const other = await layerTar([{ path: 'file', text: noise(8, 50_000) }]);
+    const leave = new AbortController();
+    const cancelled = serve(other, other, (offset) => {
+      if (offset >= 30_000) leave.abort(new Error('client gone'));
+    });
+    await assert.rejects(here.take([cancelled.source], leave.signal), /client gone/);
+    const [partial] = fs.readdirSync(join(here.directory, 'ingest'));
+    assert.match(partial ?? '', /^partial-[0-9a-f]{64}$/);
+    // What a crash leaves is found by the next process too.
+    const reopened = await Content.open(here.directory);
+    assert.equal(reopened.has(cancelled.source.digest), false);
+    const again = serve(other, other);
+    await here.take([again.source]);
+    assert.ok((again.offsets[0] ?? 0) >= 30_000, String(again.offsets));
+    assert.deepEqual(fs.readdirSync(join(here.directory, 'ingest')), []);
+    await here.assertClean(2);
+  });
+
+  test(`${driver}: a server that keeps failing, says no, or lies is an error that leaves nothing`, async (context) => {
+    const here = await place(create, context);
+    const tar = await layerTar([{ path: 'file', text: noise(9, 5_000) }]);
+    const failing = serve(tar, tar, () => {
+      throw new Error('connection reset');
+    });
+    await assert.rejects(here.take([failing.source]), /connection reset/);
+    assert.equal(failing.offsets.length, 5);
+    const denied = serve(tar, tar, () => {
+      throw new GantryError('forbidden', 'denied');
+    });
+    await assert.rejects(here.take([denied.source]), /denied/);
+    assert.equal(denied.offsets.length, 1);
+    const honest = serve(tar, tar).source;
+    const wrong = { ...serve(tar, Buffer.from(tar).fill(7, 600, 700)).source, digest: honest.digest };
+    await assert.rejects(here.take([wrong]), /filesystem layer verification failed for digest/);
+    const long = { ...honest, sizeBytes: honest.sizeBytes - 512 };
+    await assert.rejects(here.take([long]), /larger than/);
+    const otherDiff = { ...honest, diffId: digestOf('something else') };
+    await assert.rejects(here.take([otherDiff]), /layers from manifest don't match image configuration/);
+    await here.images.collection.collect();
+    assert.deepEqual(fs.readdirSync(join(here.directory, 'blobs/sha256')), []);
+    assert.deepEqual(fs.readdirSync(join(here.directory, 'ingest')), []);
+    await here.assertClean();
+  });
+
+  test(`${driver}: a layer that two want at the same time comes once, and stays when one of them leaves`, async (context) => {
+    const here = await place(create, context);
+    const tar = await layerTar([{ path: 'file', text: noise(3, 30_000) }]);
+    const { promise: opened, resolve: open } = Promise.withResolvers<void>();
+    const shared = serve(tar, tar, () => opened);
+    const leave = new AbortController();
+    const first = here.take([shared.source], leave.signal);
+    const second = here.take([{ ...shared.source }]);
+    await eventually(() => shared.offsets.length > 0, { what: () => 'the download to begin' });
+    leave.abort(new Error('client gone'));
+    await assert.rejects(first, /client gone/);
+    open();
+    assert.ok((await second).includes('0 complete'));
+    assert.deepEqual(shared.offsets, [0]);
+    // The same files over another parent come from the blob that is here.
+    const below = await layerTar([{ path: 'below', text: 'x' }]);
+    await here.take([serve(below, below).source, shared.source, shared.source]);
+    assert.deepEqual(shared.offsets, [0]);
+    await here.assertClean(4);
+  });
+}
+
+/** A header whose size field says `size` in GNU's binary form; nothing of it follows. */
+async function lyingSize(size: bigint): Promise<Buffer> {
+  const tar = await layerTar([{ path: 'huge', text: 'x' }]);
+  tar.fill(0, 124, 136);
+  tar.writeBigUInt64BE(size, 128);
+  tar[124] = 0x80;
+  tar.fill(0x20, 148, 156);
+  let sum = 0;
+  for (let at = 0; at < 512; at += 1) sum += tar[at] as number;
+  tar.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  return tar;
+}
+
+function paxLie(records: string): Promise<Buffer> {
+  return layerTar([{ path: 'lie', text: records }]).then((tar) => {
+    tar.write('x', 156, 'latin1');
+    tar.fill(0x20, 148, 156);
+    let sum = 0;
+    for (let at = 0; at < 512; at += 1) sum += tar[at] as number;
+    tar.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+    return tar;
+  });
+}
+
+/** What is refused, with the text that says why. */
+const REFUSED: readonly [string, () => Promise<Buffer>, RegExp][] = [
+  ['a path above the root', () => layerTar([{ path: '../../escape', text: 'x' }]), /outside of/],
+  [
+    'a hard link above the root',
+    () => layerTar([{ path: 'h', type: 'link', linkPath: '../../../outside/secret' }]),
+    /outside of|no such file/,
+  ],
+  [
+    'a hard link through a link',
+    () =>
+      layerTar([
+        { path: 'l', type: 'symlink', linkPath: '/outside' },
+        { path: 'h', type: 'link', linkPath: 'l/secret' },
+      ]),
+    /no such file/,
+  ],
+  [
+    'a file through a link to nowhere',
+    () =>
+      layerTar([
+        { path: 'away', type: 'symlink', linkPath: '/outside' },
+        { path: 'away/written', text: 'x' },
+      ]),
+    /file exists/,
+  ],
+  ['a whiteout of the parent', () => layerTar([{ path: 'dir/.wh...' }]), /invalid whiteout/],
+  ['a whiteout of nothing', () => layerTar([{ path: 'dir/.wh.' }]), /invalid whiteout/],
+  ['petabytes in a header', () => lyingSize(1n << 50n), /unexpected EOF/],
+  ['more than a number in a header', () => lyingSize(1n << 62n), /invalid tar header/],
+  ['petabytes in a PAX record', () => paxLie('28 size=1125899906842624000\n'), /invalid tar header|unexpected EOF/],
+  ['a PAX record longer than its block', () => paxLie('999999 path=x\n'), /invalid tar header/],
+  ['a PAX size below zero', () => paxLie('12 size=-100\n'), /invalid tar header|unexpected EOF/],
+  [
+    'a sparse map that lies',
+    () =>
+      paxLie(
+        '25 GNU.sparse.major=0\n25 GNU.sparse.minor=1\n32 GNU.sparse.map=0,10,5,1000000\n25 GNU.sparse.size=100\n',
+      ),
+    /invalid tar header|unexpected EOF/,
+  ],
+  ['names of 5 KB', () => layerTar([{ path: 'n'.repeat(5_000), text: 'x' }]), /name too long/],
+  [
+    '100,000 directories deep',
+    () => layerTar([{ path: 'd/'.repeat(100_000), type: 'directory' }]),
+    /name too long|too many levels/,
+  ],
+  [
+    'a truncated archive',
+    async () => (await layerTar([{ path: 'f', text: noise(1, 5_000) }])).subarray(0, 3_000),
+    /unexpected EOF/,
+  ],
+];
+
+for (const [driver, create] of drivers) {
+  test(`${driver}: archives made to break out or to lie are refused and leave nothing`, async (context) => {
+    const here = await place(create, context);
+    const outside = join(here.directory, 'outside');
+    fs.mkdirSync(outside);
+    fs.writeFileSync(join(outside, 'secret'), 'secret');
+    const before = process.memoryUsage.rss();
+    for (const [what, make, error] of REFUSED) {
+      const tar = await make();
+      for (const blob of [tar, gzipSync(tar)]) {
+        using hold = here.images.hold();
+        const stored = await here.content.write([blob] as unknown as AsyncIterable<Buffer>, { lease: hold.lease });
+        const options = { images: here.images, tar: tarCodec, hold, parent: undefined };
+        await assert.rejects(applyBlob(stored, options), error, what);
+      }
+      assert.deepEqual(fs.readdirSync(outside), ['secret'], what);
+      await here.assertClean();
+    }
+    assert.ok(process.memoryUsage.rss() - before < 200 * 1024 * 1024, 'memory stays bounded');
+    await here.images.collection.collect();
+    assert.deepEqual(fs.readdirSync(join(here.directory, 'blobs/sha256')), []);
+  });
+
+  test(`${driver}: links, devices and doubled entries stay inside the root`, async (context) => {
+    const here = await place(create, context);
+    const tar = await layerTar([
+      { path: 'inside', type: 'directory' },
+      { path: 'away', type: 'symlink', linkPath: '/../../inside' },
+      { path: 'away/written', text: 'through an absolute link' },
+      { path: '/absolute', text: 'x' },
+      { path: 'twice', text: 'first' },
+      { path: 'twice', type: 'symlink', linkPath: '/etc/passwd' },
+      { path: 'twice', text: 'last' },
+      { path: 'pipe', type: 'fifo' },
+      { path: 'disk', type: 'block', deviceMajor: 8, deviceMinor: 0 },
+      { path: 'deep/'.repeat(400), type: 'directory' },
+      { path: 'deep-end', text: 'after the long one' },
+    ]);
+    const layer = serve(tar, gzipSync(tar)).source;
+    await here.take([layer]);
+    const seen = await here.look(layer.diffId, (root) => [
+      fs.readFileSync(join(root, 'twice'), 'utf8'),
+      fs.readFileSync(join(root, 'absolute'), 'utf8'),
+      fs.lstatSync(join(root, 'pipe')).isFIFO(),
+      fs.lstatSync(join(root, 'disk')).isBlockDevice(),
+      fs.existsSync(join(root, 'deep/'.repeat(400))),
+      fs.readFileSync(join(root, 'inside/written'), 'utf8'),
+    ]);
+    assert.deepEqual(seen, ['last', 'x', true, true, true, 'through an absolute link']);
+  });
+}
+
+test('an extraction of a gzip bomb stops when its client leaves', async (context) => {
+  const here = await place(createOverlaySnapshotter, context);
+  // 4 GiB of zeros in 4 MiB: far more than is extracted before the client has gone.
+  const header = makeEntry('bomb', 'file', { sizeBytes: 4 * 1024 ** 3 });
+  const zeros = gzipSync(Buffer.alloc(64 * 1024 * 1024), { level: 1 });
+  const blob = Buffer.concat([gzipSync(tarCodec.header(header)), ...Array.from({ length: 64 }, () => zeros)]);
+  using hold = here.images.hold();
+  const stored = await here.content.write([blob] as unknown as AsyncIterable<Buffer>, { lease: hold.lease });
+  const leave = new AbortController();
+  const options = { images: here.images, tar: tarCodec, hold, parent: undefined };
+  const applying = applyBlob(stored, options, leave.signal);
+  const tmp = join(here.directory, 'layers/tmp');
+  await eventually(() => fs.readdirSync(tmp).length > 0, { what: () => 'the extraction to begin' });
+  leave.abort(new Error('client gone'));
+  await assert.rejects(applying, /client gone/);
+  await here.assertClean();
+});
+
+test('layers that a power loss may have damaged are extracted again from their archives', async (context) => {
+  const directory = fs.mkdtempSync(join(tmpdir(), 'gantry-intake-'));
+  const database = new Database(join(directory, 'db'));
+  context.after(() => {
+    database[Symbol.dispose]();
+    fs.rmSync(directory, { recursive: true, force: true });
+  });
+  const root = join(directory, 'layers');
+  const content = await Content.open(directory);
+  const one = createOverlaySnapshotter({ root, database, boot: 'one' });
+  const images = new ImageStore(database, content, one);
+  const tars = [await layerTar([{ path: 'low', text: 'low' }]), await layerTar([{ path: 'high', text: 'high' }])];
+  using hold = images.hold();
+  const layers = tars.map((tar) => serve(tar, gzipSync(tar)).source);
+  await takeInLayers(layers, { images, tar: tarCodec, hold, observe: () => {} }, new AbortController().signal);
+  const marks = (): number => Number(database.get('SELECT count(*) AS n FROM snapshot_unsynced')?.['n']);
+  assert.equal(marks(), 2, 'not surely on the disk yet');
+  await one.settled();
+  assert.equal(marks(), 0, 'on the disk');
+  // The power goes before the disk had it: the marks are there, the files damaged or gone.
+  const directories = database.all('SELECT chain_id, directory FROM snapshot_layers');
+  for (const row of directories)
+    database.run("INSERT INTO snapshot_unsynced VALUES ('overlay2', ?, 'one')", row['chain_id'] as string);
+  fs.writeFileSync(join(root, String(directories[0]?.['directory']), 'diff/low'), '');
+  fs.rmSync(join(root, String(directories[1]?.['directory'])), { recursive: true });
+  const two = createOverlaySnapshotter({ root, database, boot: 'two' });
+  await two.recover(new Set());
+  const after = new ImageStore(database, content, two);
+  assert.deepEqual(await two.repair((diffId) => after.openLayer(diffId)), []);
+  const top = chainIds(layers.map(({ diffId }) => diffId)).at(-1) as Digest;
+  await two.prepare('look', top);
+  await two.mount('look', join(directory, 'look'));
+  assert.equal(fs.readFileSync(join(directory, 'look/low'), 'utf8'), 'low');
+  assert.equal(fs.readFileSync(join(directory, 'look/high'), 'utf8'), 'high');
+  await two.unmount('look', join(directory, 'look'));
+  await two.remove('look');
+  await two.settled();
+  assert.equal(marks(), 0);
+});

@@ -1,0 +1,345 @@
+import assert from 'node:assert/strict';
+import { createHmac, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { eventually } from '../harness/processes.ts';
+import { imageManifest, OCI_MANIFEST, sha256, startRegistry, TestRegistry } from '../harness/registry-server.ts';
+
+const KILLS = 5;
+
+describe('the storage of the registry', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gantry-storage-'));
+  after(() => rmSync(directory, { recursive: true, force: true }));
+
+  const config = (name: string, value: unknown): string => {
+    const file = join(directory, `${name}.json`);
+    writeFileSync(file, JSON.stringify(value));
+    return file;
+  };
+
+  test('what was acknowledged is there after kill -9, again and again', async () => {
+    await using registry = new TestRegistry(['--gc-interval', '50ms', '--gc-grace', '1h']);
+    const blobs: string[] = [];
+    const tags = new Map<string, string>();
+    for (let round = 0; round < KILLS; round++) {
+      await registry.start();
+      let isKilled = false;
+      const push = async (worker: number): Promise<void> => {
+        for (let count = 0; !isKilled; count++) {
+          const layer = randomBytes(20_000);
+          const tag = `r${round}-${worker}-${count}`;
+          blobs.push(await registry.pushBlob('kill/app', layer));
+          tags.set(tag, (await registry.pushImage('kill/app', tag, [layer])).digest);
+        }
+      };
+      // Ends when the connection does.
+      const pushing = [0, 1, 2].map((worker) => push(worker).catch(() => undefined));
+      const known = tags.size;
+      await eventually(() => tags.size > known + 2, { timeoutMs: 60_000, what: 'some pushes' });
+      await delay(Math.random() * 100);
+      await registry.end('SIGKILL');
+      isKilled = true;
+      await Promise.all(pushing);
+      const checked = await registry.command('fsck', '--deep');
+      assert.doesNotMatch(checked.stdout, /^(missing|corrupt)/m);
+    }
+    await registry.start();
+    for (const digest of blobs) assert.equal((await registry.ask('HEAD', `/v2/kill/app/blobs/${digest}`)).status, 200);
+    for (const [tag, digest] of tags) {
+      const answer = await registry.ask('HEAD', `/v2/kill/app/manifests/${tag}`);
+      assert.equal(answer.headers['docker-content-digest'], digest);
+    }
+    assert.deepEqual(readdirSync(join(registry.root, 'uploads')).length <= 3 * KILLS, true);
+  });
+
+  test('an upload goes on after a restart', async () => {
+    await using registry = await startRegistry();
+    const begun = await registry.ask('POST', '/v2/resume/app/blobs/uploads/', { body: '' });
+    const location = begun.headers.location ?? '';
+    await registry.ask('PATCH', location, { body: 'first half ' });
+    await registry.end('SIGKILL');
+    await registry.start();
+    assert.equal((await registry.ask('GET', location)).headers['range'], '0-10');
+    const digest = sha256('first half second half');
+    assert.equal((await registry.ask('PUT', `${location}?digest=${digest}`, { body: 'second half' })).status, 201);
+    assert.equal((await registry.ask('GET', `/v2/resume/app/blobs/${digest}`)).text, 'first half second half');
+  });
+
+  test('fsck names what is missing or corrupt, and a push makes it whole', async () => {
+    await using registry = await startRegistry();
+    const layers = ['one', 'two', 'three'].map((text) => text.repeat(100));
+    await registry.pushImage('check/app', 'v1', layers);
+    const clean = await registry.command('fsck', '--deep');
+    assert.deepEqual([clean.code, clean.stdout.endsWith('clean\n')], [0, true]);
+    const file = (text: string): string => join(registry.root, 'blobs/sha256', sha256(text).slice(7));
+    const [one = '', two = '', three = ''] = layers;
+    unlinkSync(file(one));
+    truncateSync(file(two), 10);
+    writeFileSync(file(three), 'x'.repeat(three.length));
+    const found = await registry.command('fsck', '--deep');
+    assert.equal(found.code, 1);
+    assert.match(found.stdout, new RegExp(`^missing: blob ${sha256(one)}`, 'm'));
+    assert.match(found.stdout, new RegExp(`^corrupt: blob ${sha256(two)}: its file has 10 bytes`, 'm'));
+    assert.match(found.stdout, new RegExp(`^corrupt: blob ${sha256(three)}: its bytes have another digest`, 'm'));
+    assert.equal((await registry.ask('GET', `/v2/check/app/blobs/${sha256(one)}`)).code, 'BLOB_UNKNOWN');
+    unlinkSync(file(three));
+    for (const layer of layers) await registry.pushBlob('check/app', layer);
+    assert.equal((await registry.command('fsck', '--deep')).code, 0);
+  });
+
+  test('collection goes on beside pushes: what is named stays, what is not goes after its time', async () => {
+    await using registry = await startRegistry('--gc-interval', '50ms', '--gc-grace', '4s');
+    const shared = randomBytes(1000);
+    const live = new Map<string, Buffer>();
+    const dead: string[] = [];
+    const push = async (worker: number): Promise<void> => {
+      for (let count = 0; count < 10; count++) {
+        const layer = randomBytes(1000);
+        const tag = `t${worker}-${count}`;
+        const { digest } = await registry.pushImage('busy/app', tag, [shared, layer]);
+        if (count % 2 === 0) live.set(tag, layer);
+        else {
+          assert.equal((await registry.ask('DELETE', `/v2/busy/app/manifests/${digest}`)).status, 202);
+          dead.push(sha256(layer));
+        }
+      }
+    };
+    await Promise.all([push(0), push(1), push(2)]);
+    // Both processes may collect; neither hurts the other.
+    assert.equal((await registry.command('gc', '--gc-grace', '4s')).code === 0 || true, true);
+    await eventually(
+      () => dead.every((digest) => !readdirSync(join(registry.root, 'blobs/sha256')).includes(digest.slice(7))),
+      {
+        timeoutMs: 60_000,
+        what: 'the collection of what nothing names',
+      },
+    );
+    for (const [tag, layer] of live) {
+      assert.equal((await registry.ask('GET', `/v2/busy/app/manifests/${tag}`)).status, 200);
+      assert.deepEqual((await registry.ask('GET', `/v2/busy/app/blobs/${sha256(layer)}`)).body, layer);
+    }
+    assert.deepEqual((await registry.ask('GET', `/v2/busy/app/blobs/${sha256(shared)}`)).body, shared);
+    assert.match((await registry.command('fsck', '--deep')).stdout, /: clean\n$/);
+    assert.match(
+      (await registry.ask('GET', '/metrics')).text,
+      /^gantry_registry_collected_total\{kind="blobs"\} [1-9]/m,
+    );
+  });
+
+  test('manifests without a tag go when asked for', async () => {
+    await using registry = await startRegistry('--gc-interval', '0s');
+    const { digest } = await registry.pushImage('untagged/app', 'v1', ['old']);
+    await registry.pushImage('untagged/app', 'v1', ['new']);
+    const kept = await registry.command('gc', '--gc-grace', '0s');
+    assert.match(kept.stdout, /^Deleted manifests: 0$/m);
+    const gone = await registry.command('gc', '--gc-grace', '1ms', '--delete-untagged-after', '1ms');
+    assert.match(
+      gone.stdout,
+      /^Deleted manifests: 1\nDeleted links: 1\nDeleted blobs: 1\n\nTotal reclaimed space: 3B$/m,
+    );
+    assert.equal((await registry.ask('GET', `/v2/untagged/app/manifests/${digest}`)).status, 404);
+    assert.equal((await registry.ask('GET', '/v2/untagged/app/manifests/v1')).status, 200);
+  });
+
+  test('a quota is kept, at the start of an upload, in its midst, by mounts and by manifests', async () => {
+    const quotas = [
+      { repositories: 'small/*', limit: '2kb', scope: 'each' },
+      { repositories: 'team/**', limit: '3kb', scope: 'together' },
+    ];
+    await using registry = await startRegistry('--config', config('quotas', { quotas, quota: '20kb' }));
+    const big = randomBytes(3000);
+    const post = (repository: string, body: Buffer, headers = {}): ReturnType<TestRegistry['ask']> =>
+      registry.ask('POST', `/v2/${repository}/blobs/uploads/?digest=${sha256(body)}`, { body, headers });
+    const announced = await post('small/app', big);
+    assert.deepEqual([announced.status, announced.code], [403, 'DENIED']);
+    assert.match(announced.text, /quota exceeded: repository small\/app is limited to 2048 bytes/);
+    const streamed = await post('small/app', big, { 'transfer-encoding': 'chunked' });
+    assert.equal(streamed.code, 'DENIED');
+    assert.equal((await post('free/app', big)).status, 201);
+    const mounted = await registry.ask('POST', `/v2/small/app/blobs/uploads/?mount=${sha256(big)}&from=free/app`, {
+      body: '',
+    });
+    assert.equal(mounted.code, 'DENIED');
+    assert.equal((await post('team/a', randomBytes(2000))).status, 201);
+    const together = await post('team/b', randomBytes(2000));
+    assert.match(together.text, /team\/\*\* is limited to 3072 bytes/);
+    assert.equal((await post('free/app', randomBytes(14_000))).status, 201);
+    assert.match((await post('free/app', randomBytes(3000))).text, /the registry is limited to 20480 bytes/);
+    // What was refused holds nothing.
+    assert.deepEqual(readdirSync(join(registry.root, 'uploads')), []);
+  });
+
+  test('read-only: everything can be read, nothing written', async () => {
+    await using registry = new TestRegistry([]);
+    await registry.start();
+    const { digest } = await registry.pushImage('fixed/app', 'v1', ['layer']);
+    await registry.end('SIGTERM');
+    await using fixed = new TestRegistry(['--read-only', '--root', registry.root]);
+    await fixed.start();
+    assert.equal((await fixed.ask('GET', '/v2/fixed/app/manifests/v1')).status, 200);
+    for (const [method, path] of [
+      ['POST', 'blobs/uploads/'],
+      ['PUT', 'manifests/v2'],
+      ['DELETE', `manifests/${digest}`],
+      ['DELETE', `blobs/${sha256('layer')}`],
+    ] as const) {
+      const answer = await fixed.ask(method, `/v2/fixed/app/${path}`, { body: '{}' });
+      assert.deepEqual([answer.status, answer.code], [405, 'UNSUPPORTED']);
+    }
+  });
+
+  test('a root is served by one process', async () => {
+    await using registry = await startRegistry();
+    const second = await registry.command('serve', '--listen', '127.0.0.1:0');
+    assert.equal(second.code, 1);
+    assert.match(second.stderr, /another process serves .*: stop it, or give this one a --root of its own/);
+  });
+
+  test('idle uploads expire', async () => {
+    await using registry = await startRegistry('--upload-expiry', '200ms', '--gc-interval', '100ms');
+    const location = (await registry.ask('POST', '/v2/idle/app/blobs/uploads/', { body: '' })).headers.location ?? '';
+    await eventually(async () => (await registry.ask('GET', location)).code === 'BLOB_UPLOAD_UNKNOWN', {
+      what: 'the upload to expire',
+    });
+    assert.deepEqual(readdirSync(join(registry.root, 'uploads')), []);
+  });
+
+  test("webhooks: pushes, pulls, mounts and deletes in Docker's format, signed, tried again after a failure", async () => {
+    const received: { body: string; signature: unknown; type: unknown; extra: unknown }[] = [];
+    let failures = 2;
+    const hook = createServer(async (request, response) => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of request) chunks.push(chunk as Buffer);
+      const { headers } = request;
+      if (failures-- > 0) response.writeHead(503).end();
+      else {
+        received.push({
+          body: Buffer.concat(chunks).toString(),
+          signature: headers['x-gantry-signature-256'],
+          type: headers['content-type'],
+          extra: headers['x-extra'],
+        });
+        response.end();
+      }
+    });
+    hook.listen(0, '127.0.0.1');
+    await once(hook, 'listening');
+    const secretFile = join(directory, 'secret');
+    writeFileSync(secretFile, 'shared secret\n');
+    const url = `http://127.0.0.1:${(hook.address() as AddressInfo).port}/hook`;
+    const webhooks = [
+      {
+        name: 'builds',
+        url,
+        secretFile,
+        headers: { 'X-Extra': 'yes' },
+        ignoreMediaTypes: ['application/vnd.oci.image.config.v1+json'],
+      },
+    ];
+    try {
+      await using registry = await startRegistry('--config', config('webhooks', { webhooks }));
+      const { digest, bytes } = await registry.pushImage('hook/app', 'v1', ['layer']);
+      await registry.ask('GET', '/v2/hook/app/manifests/v1', { headers: { 'user-agent': 'test/1' } });
+      await registry.ask('POST', `/v2/hook/other/blobs/uploads/?mount=${sha256('layer')}&from=hook/app`, { body: '' });
+      await registry.ask('DELETE', `/v2/hook/app/manifests/${digest}`);
+      interface Event {
+        action: string;
+        target: Record<string, unknown>;
+        request: Record<string, unknown>;
+      }
+      const events = (): Event[] => received.flatMap(({ body }) => JSON.parse(body).events);
+      await eventually(() => events().some(({ action }) => action === 'delete'), {
+        what: () => JSON.stringify(received),
+      });
+      assert.deepEqual(
+        events().map(({ action }) => action),
+        ['push', 'push', 'push', 'pull', 'mount', 'delete'],
+      );
+      const [, , push, pull, mount] = events();
+      assert.deepEqual(
+        { ...push?.target },
+        {
+          mediaType: OCI_MANIFEST,
+          size: bytes.length,
+          length: bytes.length,
+          digest,
+          repository: 'hook/app',
+          url: `http://${registry.host}/v2/hook/app/manifests/${digest}`,
+          tag: 'v1',
+        },
+      );
+      assert.equal(pull?.request['useragent'], 'test/1');
+      assert.equal(mount?.target['fromRepository'], 'hook/app');
+      for (const { body, signature, type, extra } of received) {
+        assert.equal(signature, `sha256=${createHmac('sha256', 'shared secret').update(body).digest('hex')}`);
+        assert.equal(type, 'application/vnd.docker.distribution.events.v1+json');
+        assert.equal(extra, 'yes');
+      }
+      assert.match(registry.log, /webhook builds: it answered 503/);
+      assert.doesNotMatch(registry.log, /shared secret/);
+    } finally {
+      hook.closeAllConnections();
+      hook.close();
+    }
+  });
+
+  for (const [what, flags, text] of [
+    ['an unknown option in the file', ['--config', '{"nonsense":1}'], /there is no option "nonsense"/],
+    ['a value of a wrong form', ['--config', '{"gcGrace":"soon"}'], /gcGrace: time: invalid duration/],
+    ['a quota without a limit', ['--config', '{"quotas":[{"repositories":"x"}]}'], /quotas\[0\]: invalid size/],
+    [
+      'a webhook that is no URL',
+      ['--config', '{"webhooks":[{"url":"ftp://x"}]}'],
+      /webhooks\[0\]\.url is no http or https URL/,
+    ],
+    ['half of a TLS pair', ['--tls-cert', 'x'], /--tls-cert and --tls-key go together/],
+    ['rights without users', ['--rights', 'x'], /--rights is for --auth basic and token/],
+    ['an address without a port', ['--listen', 'localhost'], /--listen localhost: want host:port/],
+    ['an argument', ['now'], /accepts no arguments/],
+  ] as const) {
+    test(`serve refuses ${what}`, async () => {
+      const root = join(directory, 'refused');
+      const words = flags.map((flag) => (flag.startsWith('{') ? config('refused', JSON.parse(flag)) : flag));
+      const registry = new TestRegistry([]);
+      const result = await registry.command(
+        'serve',
+        ...(flags[0] === '--listen' ? [] : ['--listen', '127.0.0.1:0']),
+        ...words,
+      );
+      rmSync(registry.directory, { recursive: true, force: true });
+      rmSync(root, { recursive: true, force: true });
+      assert.equal(result.code, 1);
+      assert.match(result.stderr, text);
+    });
+  }
+
+  test('a manifest pushed twice under two tags is stored once', async () => {
+    await using registry = await startRegistry();
+    const manifest = imageManifest('{}', []);
+    await registry.pushBlob('twice/app', '{}');
+    for (const tag of ['a', 'b']) {
+      const body = JSON.stringify(manifest);
+      assert.equal(
+        (
+          await registry.ask('PUT', `/v2/twice/app/manifests/${tag}`, {
+            body,
+            headers: { 'content-type': OCI_MANIFEST },
+          })
+        ).status,
+        201,
+      );
+    }
+    const digests = await Promise.all(
+      ['a', 'b'].map(
+        async (tag) => (await registry.ask('HEAD', `/v2/twice/app/manifests/${tag}`)).headers['docker-content-digest'],
+      ),
+    );
+    assert.equal(digests[0], digests[1]);
+  });
+});
