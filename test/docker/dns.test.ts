@@ -15,8 +15,8 @@ describe('names on user-defined networks', () => {
     daemon = await startDaemon();
   });
   after(async () => {
-    const containers = (await daemon.ok('ps', '-aq')).split('\n').filter((id) => id !== '');
-    if (!daemon.foreign && containers.length > 0) await daemon.ok('rm', '-fv', ...containers);
+    const listed = await daemon.ok('ps', '-aq', '--filter', `name=^/${daemon.bridge}-`);
+    if (listed !== '') await daemon.ok('rm', '-fv', ...listed.split('\n'));
     for (const network of networks) await daemon.docker(['network', 'rm', network]);
     await daemon[Symbol.asyncDispose]();
   });
@@ -110,6 +110,34 @@ describe('names on user-defined networks', () => {
     assert.deepEqual(await lookup(asker, web), []);
   });
 
+  test('IPv6 addresses are answered and lead back', async () => {
+    const group = (0x1000 + (Date.now() % 0xe000)).toString(16);
+    const prefix = `fd${(process.pid & 255).toString(16).padStart(2, '0')}:${group}:53::`;
+    const net = await network('six', '--ipv6', '--subnet', `${prefix}/64`);
+    const web = await start('six-web', '--network', net, '--ip6', `${prefix}53`);
+    const asker = await start('six-asker', '--network', net);
+    const answer = await daemon.ok('exec', asker, 'nslookup', '-type=aaaa', web, '127.0.0.11');
+    assert.match(answer, new RegExp(`Address: ${prefix}53$`, 'm'));
+    const pointer = await daemon.ok('exec', asker, 'nslookup', `${prefix}53`, '127.0.0.11');
+    assert.match(pointer, new RegExp(`name = ${web}\\.${net}`));
+  });
+
+  test('on an internal network names of others are not forwarded through the host', async () => {
+    const net = await network('internal', '--internal');
+    const web = await start('internal-web', '--network', net);
+    const asker = await start('internal-asker', '--network', net);
+    assert.deepEqual(await lookup(asker, web), [await addressOf(web, net)]);
+    const { stdout, stderr } = await daemon.docker([
+      'exec',
+      asker,
+      'nslookup',
+      '-type=a',
+      'example.test',
+      '127.0.0.11',
+    ]);
+    assert.match(stdout + stderr, /SERVFAIL/);
+  });
+
   test('links are names for the linking container alone', async () => {
     const net = await network('links');
     const store = await start('store', '--network', net);
@@ -122,11 +150,14 @@ describe('names on user-defined networks', () => {
   test('the default bridge has no resolver, until the container joins a network that has', async () => {
     const net = await network('later');
     const web = await start('later-web', '--network', net);
-    const plain = await start('plain');
+    const plain = await start('plain', '--dns', '127.0.0.1');
     assert.doesNotMatch(await daemon.ok('exec', plain, 'cat', '/etc/resolv.conf'), /127\.0\.0\.11/);
     await daemon.ok('network', 'connect', net, plain);
     assert.match(await daemon.ok('exec', plain, 'cat', '/etc/resolv.conf'), /127\.0\.0\.11/);
     assert.deepEqual(await lookup(plain, web), [await addressOf(web, net)]);
+    await daemon.ok('network', 'disconnect', net, plain);
+    const { stdout, stderr } = await daemon.docker(['exec', plain, 'nslookup', '-type=a', web, '127.0.0.11']);
+    assert.match(stdout + stderr, /SERVFAIL/, 'the resolver is still there, for its file still names it');
   });
 
   test('a container may serve port 53 itself', async () => {
@@ -160,7 +191,8 @@ describe('names on user-defined networks', () => {
       const asker = await start('forward', '--network', net, '--dns', gateway, '--dns-search', 'corp.test');
       assert.deepEqual(await lookup(asker, 'www.example.test'), ['9.9.9.9']);
       assert.deepEqual(await lookup(asker, 'www.example.test'), ['9.9.9.9']);
-      assert.deepEqual(clients, [await addressOf(asker, net)], 'asked once, then kept');
+      assert.deepEqual(new Set(clients), new Set([await addressOf(asker, net)]));
+      if (!daemon.foreign) assert.equal(clients.length, 1, 'asked once, then kept');
       assert.deepEqual(await lookup(asker, first), [await addressOf(first, net)]);
       assert.match(await daemon.ok('exec', asker, 'cat', '/etc/resolv.conf'), /^search corp\.test$/m);
     } finally {

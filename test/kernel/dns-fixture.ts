@@ -2,7 +2,7 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer, Socket } from 'node:net';
+import { createServer, isIPv6, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ResolverView, Upstream } from '#services/dns/contract.ts';
@@ -19,7 +19,7 @@ import {
   SOCK_DGRAM,
   SOCK_NONBLOCK,
 } from '#system/kernel/socket.ts';
-import { AF_INET, setLink } from '#system/netlink/route.ts';
+import { AF_INET, AF_INET6, setLink } from '#system/netlink/route.ts';
 import { NetlinkSocket } from '#system/netlink/socket.ts';
 
 const SOCK_STREAM = 1;
@@ -49,7 +49,8 @@ function inside<T>(path: string | undefined, work: () => T): T {
 /** Binds a socket in a namespace (undefined: here) and hands its descriptor over. */
 export function boundSocket(path: string | undefined, type: 'udp' | 'tcp', address: string, port: number): number {
   return inside(path, () => {
-    const fd = openSocket(AF_INET, (type === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
+    const family = isIPv6(address) ? AF_INET6 : AF_INET;
+    const fd = openSocket(family, (type === 'udp' ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK, 0);
     try {
       bindSocket(fd, internetAddress(address, port));
       return fd;

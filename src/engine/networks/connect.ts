@@ -154,7 +154,7 @@ async function disconnectRunning(services: Services, container: LiveContainer, r
   await services.networks.disconnect(record.id, network.id);
   const endpoints = services.networks.endpoints(record.id);
   forget(container, network.name, endpoints);
-  if (!endpoints.some(({ networkName }) => isUserDefined(networkName))) await services.resolver?.detach(record.id);
+  // The resolver stays although no network may need it any more: the container's resolv.conf still names it.
   updateOwnHosts(services, record, left === undefined ? {} : { left });
   services.events.publish('network', 'disconnect', network.id, {
     container: record.id,

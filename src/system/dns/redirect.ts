@@ -5,6 +5,7 @@
  * address translation: the namespace needs no connection tracking for it.
  */
 import { openNftables, type RuleSet } from '#system/nftables/nftables.ts';
+import { GantryError } from '#types/errors.ts';
 
 /** Where the resolver is found. */
 export const LISTEN_ADDRESS = '127.0.0.11';
@@ -34,7 +35,7 @@ table ${TABLE} {
 
 /** The rules of a namespace. Lives within one stretch inside it: its socket belongs there. */
 export class Redirect implements Disposable {
-  readonly #rules: RuleSet = openNftables();
+  readonly #rules: RuleSet = openRules();
 
   /** Whether a redirection is there, and where its rules lead if they are whole. */
   present(): { port: number | undefined } | undefined {
@@ -59,6 +60,18 @@ export class Redirect implements Disposable {
 
   [Symbol.dispose](): void {
     this.#rules[Symbol.dispose]();
+  }
+}
+
+function openRules(): RuleSet {
+  try {
+    return openNftables();
+  } catch (cause) {
+    throw new GantryError(
+      'unavailable',
+      'libnftables.so.1 is missing, which name resolution on user-defined networks needs: install libnftables1',
+      { cause },
+    );
   }
 }
 
