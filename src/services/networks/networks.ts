@@ -253,8 +253,11 @@ class LocalNetworks implements Networks {
   }
 
   async removeSandbox(containerId: Id): Promise<void> {
-    for (const record of this.#store.endpointsOf(containerId)) await this.#leave(record, undefined);
+    const failures: unknown[] = [];
+    for (const record of this.#store.endpointsOf(containerId))
+      await this.#leave(record, undefined).catch((error: unknown) => void failures.push(error));
     this.#sandboxes.remove(containerId);
+    if (failures.length > 0) throw failures[0];
   }
 
   async connect(sandbox: Sandbox, request: EndpointRequest, signal?: AbortSignal): Promise<Endpoint> {
@@ -327,14 +330,17 @@ class LocalNetworks implements Networks {
 
   async #leave(record: EndpointRecord, sandbox: OpenSandbox | undefined): Promise<void> {
     const network = this.#store.network(record.endpoint.networkId);
-    if (network !== undefined) await this.#drivers.get(network.driver)?.leave(record, sandbox);
-    this.#forget(record);
-    this.#addressing.releaseRecord(record);
+    try {
+      if (network !== undefined) await this.#drivers.get(network.driver)?.leave(record, sandbox);
+    } finally {
+      this.#addressing.releaseRecord(record);
+      this.#forget(record);
+    }
   }
 
   #forget(record: EndpointRecord): void {
-    this.#store.delete(record);
     this.#named.delete(record.endpoint.networkId);
+    this.#store.delete(record);
   }
 
   endpoints(containerId: Id): Endpoint[] {

@@ -125,12 +125,13 @@ export class NetworkStore {
     this.#keep(record);
   }
 
+  /** It is gone whether or not a full disk takes note: a row that stays is replaced, or dropped by the next daemon. */
   delete({ endpoint, containerId }: EndpointRecord): void {
-    this.#database.run('DELETE FROM network_endpoints WHERE endpoint_id = ?', endpoint.endpointId);
     const mine = this.#byContainer.get(containerId);
     mine?.delete(endpoint.endpointId);
     if (mine?.size === 0) this.#byContainer.delete(containerId);
     this.#byNetwork.get(endpoint.networkId)?.delete(endpoint.endpointId);
+    this.#database.run('DELETE FROM network_endpoints WHERE endpoint_id = ?', endpoint.endpointId);
   }
 
   #keep(record: EndpointRecord): void {
