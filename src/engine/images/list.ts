@@ -96,10 +96,8 @@ function timeBounds(images: ImageStore, filters: Filters): { before: bigint | un
     ...(filters.get('until') ?? []).map((text) => timeFilterNs(text)),
   ];
   const since = (filters.get('since') ?? []).flatMap(created);
-  return {
-    before: before.length === 0 ? undefined : before.reduce((least, time) => (time < least ? time : least)),
-    since: since.length === 0 ? undefined : since.reduce((most, time) => (time > most ? time : most)),
-  };
+  const ascending = (a: bigint, b: bigint): number => (a < b ? -1 : 1);
+  return { before: before.sort(ascending)[0], since: since.sort(ascending).at(-1) };
 }
 
 /** The summaries, newest first. */
