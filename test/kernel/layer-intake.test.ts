@@ -10,9 +10,12 @@ import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { type LayerSource, type LayerStep, takeInLayers } from '#engine/images/intake.ts';
 import { applyBlob } from '#engine/images/layer.ts';
+import { loadImages } from '#engine/images/load.ts';
+import { saveImages } from '#engine/images/save.ts';
+import { squashImage } from '#engine/images/squash.ts';
 import { Content } from '#services/content/content.ts';
 import { ImageStore } from '#services/images/store.ts';
-import { makeEntry, tarCodec } from '#services/images/tar-codec.ts';
+import { makeEntry, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
 import type { LayeredOptions, LayeredSnapshotter } from '#services/snapshots/layered.ts';
 import { createOverlaySnapshotter } from '#services/snapshots/overlay.ts';
 import { createVfsSnapshotter } from '#services/snapshots/vfs.ts';
@@ -32,6 +35,10 @@ async function layerTar(pieces: readonly Piece[]): Promise<Buffer> {
     for await (const block of tarBlocks(entry, [Buffer.from(text)])) parts.push(block);
   }
   return Buffer.concat([...parts, TAR_END]);
+}
+
+async function* once(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
 }
 
 interface Served {
@@ -336,7 +343,7 @@ for (const [driver, create] of drivers) {
       const tar = await make();
       for (const blob of [tar, gzipSync(tar)]) {
         using hold = here.images.hold();
-        const stored = await here.content.write([blob] as unknown as AsyncIterable<Buffer>, { lease: hold.lease });
+        const stored = await here.content.write(once(blob), { lease: hold.lease });
         const options = { images: here.images, tar: tarCodec, hold, parent: undefined };
         await assert.rejects(applyBlob(stored, options), error, what);
       }
@@ -384,7 +391,7 @@ test('an extraction of a gzip bomb stops when its client leaves', async (context
   const zeros = gzipSync(Buffer.alloc(64 * 1024 * 1024), { level: 1 });
   const blob = Buffer.concat([gzipSync(tarCodec.header(header)), ...Array.from({ length: 64 }, () => zeros)]);
   using hold = here.images.hold();
-  const stored = await here.content.write([blob] as unknown as AsyncIterable<Buffer>, { lease: hold.lease });
+  const stored = await here.content.write(once(blob), { lease: hold.lease });
   const leave = new AbortController();
   const options = { images: here.images, tar: tarCodec, hold, parent: undefined };
   const applying = applyBlob(stored, options, leave.signal);
@@ -434,3 +441,135 @@ test('layers that a power loss may have damaged are extracted again from their a
   await two.settled();
   assert.equal(marks(), 0);
 });
+
+async function collect(source: AsyncIterable<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of source) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+test('an OCI layout of compressed layers is loaded and saved with the same manifest, and loads again', async (context) => {
+  const here = await place(createOverlaySnapshotter, context);
+  const tars = [
+    await layerTar([{ path: 'one', text: noise(1, 400_000) }]),
+    await layerTar([{ path: 'two', text: noise(2, 400_000) }]),
+  ];
+  const packed = [gzipSync(tars[0] as Buffer), zstdCompressSync(tars[1] as Buffer)];
+  const config = Buffer.from(
+    JSON.stringify({
+      architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: tars.map((tar) => digestOf(tar)) },
+    }),
+  );
+  const describe = (mediaType: string, bytes: Buffer): object => ({
+    mediaType,
+    digest: digestOf(bytes),
+    size: bytes.length,
+  });
+  const layerType = 'application/vnd.oci.image.layer.v1.tar';
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      config: describe('application/vnd.oci.image.config.v1+json', config),
+      layers: packed.map((blob, at) => describe(`${layerType}+${at === 0 ? 'gzip' : 'zstd'}`, blob)),
+      annotations: { made: 'by hand' },
+    }),
+  );
+  const index = {
+    schemaVersion: 2,
+    manifests: [
+      {
+        ...describe('application/vnd.oci.image.manifest.v1+json', manifest),
+        annotations: { 'org.opencontainers.image.ref.name': 'example.com/kept:1' },
+      },
+    ],
+  };
+  const blobs = [...packed, config, manifest].map((bytes) => ({
+    path: `blobs/sha256/${digestOf(bytes).slice(7)}`,
+    bytes,
+  }));
+  const files = [
+    ...blobs,
+    { path: 'index.json', bytes: Buffer.from(JSON.stringify(index)) },
+    { path: 'oci-layout', bytes: Buffer.from('{"imageLayoutVersion":"1.0.0"}') },
+  ];
+  const archive = writeArchive(
+    tarCodec,
+    files.map(({ path, bytes }) => ({
+      entry: makeEntry(path, 'file', { sizeBytes: bytes.length }),
+      content: async function* () {
+        yield bytes;
+      },
+    })),
+  );
+  const load = async (at: Place, source: AsyncIterable<Buffer>): Promise<void> =>
+    loadImages({ images: at.images, tar: tarCodec, emit: () => {} }, source, { quiet: true, write: () => {} });
+  await load(here, archive);
+  const save = (at: Place): Promise<Buffer> =>
+    collect(saveImages({ images: at.images, tar: tarCodec, emit: () => {} }, ['example.com/kept:1']));
+  const saved = await save(here);
+  const names: string[] = [];
+  let listed = '';
+  for await (const { entry, content } of tarCodec.read(once(saved))) {
+    names.push(entry.path);
+    if (entry.path === 'index.json') listed = (await collect(content)).toString();
+  }
+  for (const { path } of blobs) assert.ok(names.includes(path), `${path} is saved as it came`);
+  assert.equal(JSON.parse(listed).manifests[0].digest, digestOf(manifest));
+  const other = await place(createOverlaySnapshotter, context);
+  await load(other, once(saved));
+  assert.deepEqual(await save(other), saved);
+});
+
+for (const [driver, create] of drivers) {
+  test(`${driver}: squashing makes one layer of those above a base, with the same files`, async (context) => {
+    const here = await place(create, context);
+    const tars = [
+      await layerTar([
+        { path: 'kept', text: 'kept' },
+        { path: 'gone', text: 'gone' },
+        { path: 'dir', type: 'directory' },
+        { path: 'dir/old', text: 'old' },
+      ]),
+      await layerTar([{ path: 'passing', text: noise(1, 9_000) }, { path: '.wh.gone' }]),
+      await layerTar([
+        { path: '.wh.passing' },
+        { path: 'dir', type: 'directory' },
+        { path: 'dir/.wh..wh..opq' },
+        { path: 'dir/new', text: 'new', mode: 0o4755 },
+        { path: 'dir/hard', type: 'link', linkPath: 'dir/new' },
+      ]),
+    ];
+    const layers = tars.map((tar) => serve(tar, gzipSync(tar)).source);
+    await here.take(layers);
+    const diffIds = layers.map(({ diffId }) => diffId);
+    const make = (count: number): ReturnType<ImageStore['create']> => {
+      const history = diffIds.slice(0, count).map((_, at) => ({ created_by: `step ${at}` }));
+      const rootfs = { type: 'layers', diff_ids: diffIds.slice(0, count) };
+      return here.images.create(Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', rootfs, history })));
+    };
+    const [base, image] = [await make(1), await make(3)];
+    for (const under of [base, undefined]) {
+      const squashed = await squashImage({ images: here.images, tar: tarCodec }, { image, base: under });
+      const { rootfs, history = [] } = squashed.config;
+      assert.equal(rootfs.diff_ids.length, under === undefined ? 1 : 2);
+      assert.deepEqual(
+        history.map(({ empty_layer }) => empty_layer === true),
+        under === undefined ? [true, true, true, false] : [false, true, true, false],
+      );
+      const seen = await here.look(squashed.topLayer as Digest, (root) => [
+        fs.readFileSync(join(root, 'kept'), 'utf8'),
+        fs.existsSync(join(root, 'gone')) || fs.existsSync(join(root, 'passing')),
+        fs.readdirSync(join(root, 'dir')).join(),
+        fs.statSync(join(root, 'dir/new')).mode & 0o7777,
+        fs.statSync(join(root, 'dir/hard')).ino === fs.statSync(join(root, 'dir/new')).ino,
+      ]);
+      assert.deepEqual(seen, ['kept', false, 'hard,new', 0o4755, true]);
+      const own = here.images.layerBlob(rootfs.diff_ids.at(-1) as Digest);
+      assert.ok((own?.tarSizeBytes ?? 0) < 9_000, 'what came and went is in no layer');
+    }
+    assert.ok(here.images.get(image.id) !== undefined);
+  });
+}

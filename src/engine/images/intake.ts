@@ -2,7 +2,7 @@
  * Taking an image's layers in, wherever they come from: each becomes a blob of the content store and a committed
  * snapshot over the one before it. Bytes are verified against the blob's digest and size, the uncompressed tar
  * against the diffID; what is here already (by chainID, or by blob) is not opened. Several layers come at once, and
- * one that several callers want comes once; they are committed in order.
+ * one that several callers want comes once; they are committed together.
  */
 import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
@@ -76,7 +76,6 @@ function sharedOf(images: ImageStore): Shared {
 interface Pending {
   readonly layer: LayerSource;
   readonly flight: LayerFlight;
-  settled: boolean;
 }
 
 /** Tells the caller steps in order, one at a time; its failure (a client that is gone) ends the intake. */
@@ -170,12 +169,7 @@ function join(
     flights.set(key, flight);
   }
   joined.use(flight.join((step) => teller.tell(layer, step)));
-  const pending: Pending = { layer, flight, settled: false };
-  const settle = (): void => {
-    pending.settled = true;
-  };
-  flight.arrived.then(settle, settle);
-  return pending;
+  return { layer, flight };
 }
 
 interface CommitOptions extends IntakeOptions {
@@ -183,16 +177,18 @@ interface CommitOptions extends IntakeOptions {
   readonly teller: Teller;
 }
 
-/** Commits layers as they arrive, those that have arrived meanwhile in one step. */
+/**
+ * Commits layers when all have arrived, in one step: each step waits for the disk, behind all that is being written
+ * there. Layers that need their parents' files are made one by one.
+ */
 async function commitInOrder(pending: readonly Pending[], options: CommitOptions, signal: AbortSignal): Promise<void> {
   let { parent } = options;
-  for (let index = 0; index < pending.length; ) {
-    await arrival(pending[index] as Pending, options.teller, signal);
-    let end = index + 1;
-    while (pending[end]?.settled === true) end += 1;
-    parent = await commitRun(pending.slice(index, end), { ...options, parent }, signal);
-    index = end;
+  const ahead = options.images.snapshots.stagesAhead;
+  for (const each of pending) {
+    await arrival(each, options.teller, signal);
+    if (!ahead) parent = await commitRun([each], { ...options, parent }, signal);
   }
+  if (ahead) await commitRun(pending, options, signal);
 }
 
 /** Waits for a layer whose turn it is, telling how far its extraction is. A failure of a later one shows at its turn. */

@@ -150,9 +150,17 @@ export async function commitBlobs(
     own[taken] = again.use(await stageBlob(images, stored, signal === undefined ? {} : { signal }));
   }
   signal?.throwIfAborted();
-  // The bytes first: a layer that a power loss takes is extracted from them again.
-  images.setLayerBlobs(kept);
-  return images.snapshots.commitStaged(parent, own);
+  const fresh = chain.filter((id) => images.snapshots.layer(id) === undefined);
+  try {
+    return images.atomically(() => {
+      images.setLayerBlobs(kept);
+      return images.snapshots.commitStaged(parent, own);
+    });
+  } catch (error) {
+    // Where the disk was full only at the very end, the snapshotter takes the layers for real.
+    for (const id of fresh.reverse()) await images.snapshots.removeLayer(id).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** For drivers that need the parent's files: reads the blob here and now. */

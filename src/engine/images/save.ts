@@ -1,13 +1,13 @@
 /**
  * `docker save`: one archive that is both docker-archive (manifest.json, repositories) and OCI layout
- * (oci-layout, index.json), as dockerd writes since 25. Layers are plain tars named by their diffID.
+ * (oci-layout, index.json), as dockerd writes since 25. An image that came with a manifest is saved with it.
  */
 import { goJson } from '#services/images/config.ts';
 import type { Image } from '#services/images/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
 import { parseTime } from '#system/clock/clock.ts';
-import { type Digest, digestHex, digestOf } from '#types/digest.ts';
+import { chainIds, type Digest, digestHex, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '#types/platform.ts';
 import {
@@ -68,8 +68,27 @@ export function saveImages(
   }
   const pieces = archivePieces(context.images, chosen);
   for (const { image } of chosen) context.emit('image', 'save', image.id, imageAttributes(image, image.id));
-  return writeArchive(context.tar, pieces);
+  return heldArchive(context, chosen, pieces);
 }
+
+/** What is being saved stays until the last byte, whoever removes its images meanwhile. */
+async function* heldArchive(
+  { images, tar }: { images: ImageStore; tar: TarCodec },
+  chosen: readonly Chosen[],
+  pieces: readonly TarPiece[],
+): AsyncGenerator<Buffer> {
+  using hold = images.hold();
+  for (const { image } of chosen) {
+    for (const [index, chainId] of imageChain(image).entries()) {
+      hold.layers.add(chainId);
+      const blob = images.layerBlob(image.config.rootfs.diff_ids[index] as Digest);
+      if (blob !== undefined) hold.lease.digests.add(blob.digest);
+    }
+  }
+  yield* writeArchive(tar, pieces);
+}
+
+const imageChain = (image: Image): Digest[] => chainIds(image.config.rootfs.diff_ids);
 
 function filePiece(path: string, bytes: Buffer, modifiedNs = 0n): TarPiece {
   const once = async function* (): AsyncGenerator<Buffer> {
@@ -78,11 +97,69 @@ function filePiece(path: string, bytes: Buffer, modifiedNs = 0n): TarPiece {
   return { entry: makeEntry(path, 'file', { sizeBytes: bytes.length, modifiedNs }), content: once };
 }
 
-function layerPiece(images: ImageStore, diffId: Digest, modifiedNs: bigint): TarPiece {
-  const blob = images.layerBlob(diffId);
-  if (blob === undefined) throw new GantryError('system', `content of layer ${diffId}: not found`);
-  const entry = makeEntry(blobPath(diffId), 'file', { sizeBytes: blob.tarSizeBytes, modifiedNs });
-  return { entry, content: () => images.openLayer(diffId) };
+/** A layer as the blob it came as, or else uncompressed under its diffID. */
+function layerPiece(images: ImageStore, layer: { diffId: Digest; digest: Digest }, modifiedNs: bigint): TarPiece {
+  const blob = images.layerBlob(layer.diffId);
+  if (blob === undefined) throw new GantryError('system', `content of layer ${layer.diffId}: not found`);
+  const asItCame = blob.digest === layer.digest;
+  const sizeBytes = asItCame ? blob.sizeBytes : blob.tarSizeBytes;
+  const entry = makeEntry(blobPath(layer.digest), 'file', { sizeBytes, modifiedNs });
+  return { entry, content: () => (asItCame ? images.content.read(blob.digest) : images.openLayer(layer.diffId)) };
+}
+
+interface LayerDescriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** The manifest an image is saved with. */
+interface SavedManifest {
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+  readonly layers: readonly LayerDescriptor[];
+  readonly created: bigint;
+}
+
+function createdNs(image: Image): bigint {
+  return (image.config.created === undefined ? undefined : parseTime(image.config.created)) ?? 0n;
+}
+
+/** A manifest the image came with, if all the blobs it names are here: its digest stays the same. */
+function keptManifest(images: ImageStore, image: Image): SavedManifest | undefined {
+  const diffIds = image.config.rootfs.diff_ids;
+  for (const { mediaType, bytes } of images.manifests(image.id)) {
+    const parsed = JSON.parse(bytes.toString('utf8')) as { layers?: LayerDescriptor[]; config?: LayerDescriptor };
+    const layers = (parsed.layers ?? []).map(({ mediaType, digest, size }) => ({ mediaType, digest, size }));
+    const whole =
+      parsed.config?.digest === image.id &&
+      layers.length === diffIds.length &&
+      layers.every(({ digest }, at) => {
+        const blob = images.layerBlob(diffIds[at] as Digest);
+        return blob?.digest === digest && images.content.has(digest);
+      });
+    if (whole) return { mediaType, bytes, layers, created: createdNs(image) };
+  }
+  return undefined;
+}
+
+/** Compat: as dockerd makes it: layers are plain tars named by their diffID. */
+function newManifest(images: ImageStore, image: Image): SavedManifest {
+  const layers = image.config.rootfs.diff_ids.map((digest) => {
+    const blob = images.layerBlob(digest);
+    if (blob === undefined) throw new GantryError('system', `content of layer ${digest}: not found`);
+    return { mediaType: LAYER_MEDIA_TYPE, digest, size: blob.tarSizeBytes };
+  });
+  const size = images.configBytes(image.id).length;
+  const bytes = Buffer.from(
+    goJson({
+      schemaVersion: 2,
+      mediaType: MANIFEST_MEDIA_TYPE,
+      config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: image.id, size },
+      layers,
+    }),
+  );
+  return { mediaType: MANIFEST_MEDIA_TYPE, bytes, layers, created: createdNs(image) };
 }
 
 const blobPath = (digest: Digest): string => `blobs/sha256/${digestHex(digest)}`;
@@ -94,26 +171,17 @@ function archivePieces(images: ImageStore, chosen: readonly Chosen[]): TarPiece[
   const descriptors: object[] = [];
   const repositories: Record<string, Record<string, string>> = {};
   for (const { image, tags } of chosen) {
-    const created = (image.config.created === undefined ? undefined : parseTime(image.config.created)) ?? 0n;
+    const saved = keptManifest(images, image) ?? newManifest(images, image);
+    const { created, layers } = saved;
     const diffIds = image.config.rootfs.diff_ids;
-    const layers = diffIds.map((digest) => {
-      const piece = blobs.get(blobPath(digest)) ?? layerPiece(images, digest, created);
-      blobs.set(blobPath(digest), piece);
-      return { mediaType: LAYER_MEDIA_TYPE, digest, size: piece.entry.sizeBytes };
-    });
-    const config = images.configBytes(image.id);
-    blobs.set(blobPath(image.id), filePiece(blobPath(image.id), config, created));
-    const document = Buffer.from(
-      goJson({
-        schemaVersion: 2,
-        mediaType: MANIFEST_MEDIA_TYPE,
-        config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: image.id, size: config.length },
-        layers,
-      }),
-    );
-    const digest = digestOf(document);
-    blobs.set(blobPath(digest), filePiece(blobPath(digest), document));
-    const descriptor = { mediaType: MANIFEST_MEDIA_TYPE, digest, size: document.length };
+    for (const [at, { digest }] of layers.entries()) {
+      const path = blobPath(digest);
+      if (!blobs.has(path)) blobs.set(path, layerPiece(images, { diffId: diffIds[at] as Digest, digest }, created));
+    }
+    blobs.set(blobPath(image.id), filePiece(blobPath(image.id), images.configBytes(image.id), created));
+    const digest = digestOf(saved.bytes);
+    blobs.set(blobPath(digest), filePiece(blobPath(digest), saved.bytes));
+    const descriptor = { mediaType: saved.mediaType, digest, size: saved.bytes.length };
     for (const tag of tags) {
       const tagText = tag.tag ?? 'latest';
       const repository = familiarName(tag);
@@ -128,11 +196,11 @@ function archivePieces(images: ImageStore, chosen: readonly Chosen[]): TarPiece[
     manifest.push({
       Config: blobPath(image.id),
       RepoTags: tags.length === 0 ? null : tags.map(familiarString),
-      Layers: diffIds.map(blobPath),
+      Layers: layers.map((layer) => blobPath(layer.digest)),
       ...(image.parent !== undefined && chosen.some((other) => other.image.id === image.parent)
         ? { Parent: image.parent }
         : {}),
-      LayerSources: Object.fromEntries(layers.map((layer) => [layer.digest, layer])),
+      LayerSources: Object.fromEntries(layers.map((layer, at) => [diffIds[at], layer])),
     });
   }
   const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: descriptors };

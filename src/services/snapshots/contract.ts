@@ -102,6 +102,8 @@ export interface Snapshotter {
   diff(key: string): Readable;
   /** Makes a layer of the writable snapshot's changes; the snapshot stays usable. */
   commit(key: string): Promise<Layer>;
+  /** What the layers above `base` up to `top` change together, as one uncompressed layer tar. */
+  stackDifference(base: Digest | undefined, top: Digest): Readable;
   /** Bytes written in the writable snapshot. */
   usage(key: string): Promise<Usage>;
   /** What `inspect` shows as GraphDriver.Data. */

@@ -22,7 +22,7 @@ import type {
   StagedLayer,
   Usage,
 } from './contract.ts';
-import type { Difference } from './differences.ts';
+import { type Difference, treeDifferences } from './differences.ts';
 import { DiskUsage } from './disk-usage.ts';
 import { currentBoot, LayerDurability } from './durability.ts';
 import { fillInitLayer } from './init-layer.ts';
@@ -367,6 +367,38 @@ export class LayeredSnapshotter implements Snapshotter {
   async commit(key: string): Promise<Layer> {
     const { record } = this.#snapshot(key);
     return this.applyLayer(record.parent, this.diff(key) as AsyncIterable<Buffer>, {});
+  }
+
+  stackDifference(base: Digest | undefined, top: Digest): Readable {
+    const blocks = async function* (this: LayeredSnapshotter): AsyncGenerator<Buffer> {
+      await using before = await this.#view(base);
+      await using now = await this.#view(top);
+      yield* packDifferences(treeDifferences(now.target, before.target), false);
+    };
+    return Readable.from(blocks.call(this), { objectMode: false });
+  }
+
+  /** A layer's whole tree at a temporary mount point. */
+  async #view(top: Digest | undefined): Promise<{ readonly target: string } & AsyncDisposable> {
+    const below = this.#parentBelow(top);
+    const name = this.#records.newName();
+    const temporary = this.#records.temporary();
+    const target = `${temporary}/merged`;
+    const drop = async (): Promise<void> => {
+      this.#mounts.unmount(name, target);
+      await this.#mounts.release(name);
+      this.#records.discard(this.#records.path(name));
+      this.#records.discard(temporary);
+    };
+    try {
+      await this.#store.create(temporary, below, true);
+      const work = (): void => this.#store.mount(temporary, below, target);
+      await this.#mounts.mount(name, target, { work, owns: () => false });
+    } catch (error) {
+      await drop();
+      throw error;
+    }
+    return { target, [Symbol.asyncDispose]: drop };
   }
 
   async usage(key: string): Promise<Usage> {

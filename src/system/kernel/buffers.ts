@@ -7,7 +7,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /** Bytes passed on between two collections. */
-const COLLECT_AFTER_BYTES = 16 * 1024 * 1024;
+const COLLECT_AFTER_BYTES = 8 * 1024 * 1024;
 
 type Collect = (options: { type: 'minor' }) => void;
 

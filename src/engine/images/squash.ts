@@ -1,0 +1,45 @@
+/** Squashing: the layers of an image above a base become one (`docker build --squash`). The old image stays. */
+import { goJson } from '#services/images/config.ts';
+import type { Image } from '#services/images/contract.ts';
+import type { ImageStore } from '#services/images/store.ts';
+import type { TarCodec } from '#services/images/tar-codec.ts';
+import { now } from '#system/clock/clock.ts';
+import { chainIds } from '#types/digest.ts';
+import { GantryError } from '#types/errors.ts';
+import { importLayer } from './layer.ts';
+
+export interface SquashOptions {
+  readonly image: Image;
+  /** Its layers stay as they are; without one all become one layer. */
+  readonly base: Image | undefined;
+}
+
+/** Makes a new image of the same content. Compat: history keeps the steps as empty layers and says what was merged. */
+export async function squashImage(
+  context: { readonly images: ImageStore; readonly tar: TarCodec },
+  { image, base }: SquashOptions,
+  signal?: AbortSignal,
+): Promise<Image> {
+  const { images, tar } = context;
+  const kept = base?.config.rootfs.diff_ids ?? [];
+  const all = image.config.rootfs.diff_ids;
+  if (kept.some((diffId, at) => all[at] !== diffId))
+    throw new GantryError('invalid', `image ${image.id} does not lie on ${base?.id}`);
+  const top = image.topLayer;
+  if (top === undefined || all.length === kept.length) return image;
+  using hold = images.hold();
+  for (const chainId of chainIds(all)) hold.layers.add(chainId);
+  const parent = chainIds(kept).at(-1);
+  const difference = images.snapshots.stackDifference(parent, top) as AsyncIterable<Buffer>;
+  const layer = await importLayer(difference, { images, tar, hold, parent }, signal);
+  const created = now();
+  const config = JSON.parse(images.configBytes(image.id).toString('utf8')) as Record<string, unknown>;
+  const history = (image.config.history ?? []).map((entry, at) =>
+    at < (base?.config.history?.length ?? 0) ? entry : { ...entry, empty_layer: true },
+  );
+  const comment = base === undefined ? `create new from ${image.id}` : `merge ${image.id} to ${base.id}`;
+  config['created'] = created;
+  config['rootfs'] = { type: 'layers', diff_ids: [...kept, layer.diffId] };
+  config['history'] = [...history, { created, comment }];
+  return images.create(Buffer.from(goJson(config)), base === undefined ? {} : { parent: base.id });
+}
