@@ -7,7 +7,7 @@
  */
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type BuildOptions, build } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -21,6 +21,20 @@ const COMMON: BuildOptions = {
   logLevel: 'warning',
 };
 
+/**
+ * The HTTP client of registries is three times the rest of the CLI together, and few commands need it: it lies in a
+ * file of its own. Its names are listed, because Node cannot read them off a bundled CommonJS module.
+ */
+const HTTP_CLIENT_ENTRY = "export { Agent, ProxyAgent } from 'undici';";
+const HTTP_CLIENT_FILE = 'registry-transport.cjs';
+
+const separateHttpClient: Plugin = {
+  name: 'separate-http-client',
+  setup: (builder) => {
+    builder.onResolve({ filter: /^undici$/ }, () => ({ path: `./${HTTP_CLIENT_FILE}`, external: true }));
+  },
+};
+
 /** Writes `dist/` under `target`. */
 export async function bundle(target: string): Promise<void> {
   await build({
@@ -32,6 +46,13 @@ export async function bundle(target: string): Promise<void> {
     // CommonJS has no import.meta.
     define: { 'import.meta.url': '__bundleUrl' },
     banner: { js: 'const __bundleUrl=require("node:url").pathToFileURL(__filename).href;' },
+    plugins: [separateHttpClient],
+  });
+  await build({
+    ...COMMON,
+    stdin: { contents: HTTP_CLIENT_ENTRY, resolveDir: root, loader: 'js' },
+    outfile: resolve(target, 'dist', HTTP_CLIENT_FILE),
+    format: 'cjs',
   });
   await build({
     ...COMMON,

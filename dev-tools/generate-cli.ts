@@ -47,7 +47,9 @@ export function generate(tsv: string): string {
     }
     const rows = commands.get(name);
     if (rows === undefined) continue;
-    rows.push([flag.replace(/^--/, ''), short.replace(/^-/, ''), type, initial, status, purpose].join('\t'));
+    rows.push(
+      [flag.replace(/^--/, ''), short.replace(/^-/, ''), type, initial, status, purpose, minApi].join('\t').trimEnd(),
+    );
   }
   const body = [...commands].map(([name, rows]) => `  ${quote(name)}: ${quote(rows.join('\n'))},`);
   const aliases = [...spelled]

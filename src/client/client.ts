@@ -9,7 +9,9 @@ import { Containers } from './containers.ts';
 import { parseEndpoint, type TlsSettings } from './endpoint.ts';
 import { Execs } from './execs.ts';
 import { Images } from './images.ts';
+import { Networks } from './networks.ts';
 import { System } from './system.ts';
+import { Volumes } from './volumes.ts';
 
 /** Where gantryd listens unless told otherwise. */
 export const DEFAULT_HOST = 'unix:///run/gantry.sock';
@@ -31,7 +33,9 @@ export class Client implements Disposable {
   readonly containers: Containers;
   readonly execs: Execs;
   readonly images: Images;
+  readonly networks: Networks;
   readonly system: System;
+  readonly volumes: Volumes;
 
   constructor(options: ClientOptions = {}) {
     this.host = options.host ?? (process.env['DOCKER_HOST'] || DEFAULT_HOST);
@@ -43,7 +47,9 @@ export class Client implements Disposable {
     this.containers = new Containers(this.connection);
     this.execs = new Execs(this.connection);
     this.images = new Images(this.connection);
+    this.networks = new Networks(this.connection);
     this.system = new System(this.connection);
+    this.volumes = new Volumes(this.connection);
   }
 
   [Symbol.dispose](): void {

@@ -16,6 +16,13 @@ export interface EventsOptions {
   readonly signal?: AbortSignal;
 }
 
+/** A line of a store check. */
+export interface StoreMessage {
+  readonly finding?: Readonly<Record<string, unknown>>;
+  readonly summary?: Readonly<Record<string, unknown>>;
+  readonly error?: string;
+}
+
 export class System {
   readonly #connection: Connection;
 
@@ -51,7 +58,19 @@ export class System {
     });
   }
 
+  /** Checks credentials with their registry; an identity token may come back to be kept instead of the password. */
   authenticate(auth: AuthConfig, signal?: AbortSignal): Promise<SystemAuthResponse> {
     return this.#connection.json('POST', '/auth', { body: auth, signal });
+  }
+
+  /**
+   * Gantry's own: checks the store of images. `deep` reads every byte, `repair` fetches what is broken anew, `drop` gives
+   * up what cannot be repaired. Findings come as they are made, the summary last.
+   */
+  checkStore(
+    options: { deep?: boolean; repair?: boolean; drop?: boolean; signal?: AbortSignal } = {},
+  ): AsyncGenerator<StoreMessage, void, undefined> {
+    const { signal, ...query } = options;
+    return this.#connection.lines('POST', '/gantry/system/fsck', { query, signal });
   }
 }

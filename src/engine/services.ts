@@ -4,6 +4,7 @@
  */
 import type { Archives } from '#services/archive/contract.ts';
 import type { ContainerStore } from '#services/containers/store.ts';
+import type { Resolver } from '#services/dns/contract.ts';
 import type { Events } from '#services/events/events.ts';
 import type { RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
@@ -33,6 +34,8 @@ export interface Services {
   readonly images: ImageStore;
   readonly logs: LogDrivers;
   readonly networks: Networks;
+  /** The embedded resolver of user-defined networks. */
+  readonly resolver: Resolver | undefined;
   readonly registries: RegistryClient;
   readonly registryRecords: RegistryRecords;
   readonly settings: Settings;

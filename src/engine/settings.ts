@@ -78,6 +78,8 @@ export interface ReloadableSettings {
   readonly runtimes: Readonly<Record<string, RuntimeSettings>>;
   readonly insecureRegistries: readonly string[];
   readonly registryMirrors: readonly string[];
+  /** Driver → options given to new networks (`--default-network-opt`). */
+  readonly networkOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** How registries are reached. */
   readonly registry: RegistryOptions;
   readonly downloads: { readonly maxDownloads: number; readonly maxAttempts: number };

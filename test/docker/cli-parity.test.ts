@@ -13,7 +13,6 @@ image foo bar
 --bogus
 -z
 ps --bogus
-ps extra
 ps -a --last x
 run
 run --bogus x
@@ -26,15 +25,11 @@ run --memory abc busybox
 run --restart bogus busybox
 run -p x busybox
 run -p 80:80:80:80 busybox
-run -e = busybox
 run --env-file /nonexistent busybox
 run --mount bogus busybox
 run --network container: busybox
-run --ulimit bogus busybox
-run --cpus abc busybox
 run --gpus bogus busybox
 run --log-opt bogus busybox
-run -l = busybox
 run --device bogus: busybox
 run --add-host x busybox
 run --stop-timeout x busybox
@@ -44,13 +39,30 @@ run -d --rm --restart always busybox
 run -a bogus busybox
 run --pull bogus busybox
 run --pull never nosuchimage
-create
-start
-stop
-rm
-rmi
+run --mac-address bogus busybox true
+run --security-opt bogus busybox true
+run --security-opt seccomp=/nonexistent busybox
+run -v rel/path:/x:bogus busybox
+run --mount type=bind,source=/nonexistent,target=/x busybox
+run --tmpfs rel busybox true
+run --pid bogus busybox
+run --memory-swappiness 200 busybox
+run --link x:y:z busybox
+run --device-read-bps /dev/sda:x busybox
+run --restart on-failure:x busybox
+run --publish 99999:80 busybox
+run --expose 80:80 busybox
+run --volumes-from nosuch busybox true
+run --cap-add BOGUS busybox true
+run --sysctl a=b busybox
+create nosuch!
+create --name '!bad' busybox
+create --memory 1 busybox
+exec -e = nosuch x
+cp - nosuch:/x
+events --until 1 --since 0 --format '{{.Bogus}}'
+inspect nosuch nosuch2
 images a b
-image ls a b
 images --tree -q
 images --tree --format x
 images -f bogus
@@ -64,14 +76,10 @@ ps --format '{{'
 ps -f bogus
 ps -f bogus=1
 ps -f status=bogus
-pull
 pull BAD
 pull -a busybox:x
-push
-push a b
 push BAD
 push -a busybox:x
-search
 tag a
 tag busybox 'BAD:tag'
 tag busybox busybox:
@@ -99,37 +107,26 @@ network create
 network create --gateway 1.2.3.4 nn
 network create --subnet 10.9.0.0/24 --gateway 1.2.3.4 nn
 network create --ip-range 1.2.3.0/24 nn
-network rm
 network rm nosuch
 network connect a
 volume create a b
 volume create --name x y
-volume rm
 volume rm nosuch
 volume rm -f nosuch
-system df extra
 system df --format '{{.Bogus}}'
-info x
 info -f '{{.Bogus}}'
-version x
 version -f '{{'
 version -f '{{.Bogus}}'
-history
 history nosuch
 history --platform bogus/ busybox
-image history a b
 image inspect --platform linux/arm64 busybox
-save
 save nosuch
 save --platform bogus busybox
 save -o /nonexistent/x busybox
-load x
 load -i /nonexistent
 load <<< garbage
-import
 import /nonexistent
 import BAD BAD
-export
 export nosuch
 export -o /nonexistent/x nosuch
 exec
@@ -140,34 +137,21 @@ cp a
 cp a b
 cp a: b:
 cp nosuch:/x /nonexistent/a/b
-logs
 logs nosuch
-attach
 attach nosuch
-port
 port nosuch
-top
 top nosuch
-diff
 diff nosuch
-commit
 commit nosuch x
 commit nosuch BAD
-rename a
 rename nosuch x
-update
 update busybox
 update --memory 10m nosuch
-wait
 wait nosuch
-kill
 kill nosuch
 kill -s BOGUS nosuch
-pause
 pause nosuch
-unpause
 unpause nosuch
-restart
 restart nosuch
 start nosuch
 stop nosuch
@@ -177,7 +161,6 @@ rmi nosuch
 rmi -f nosuch
 stats --bogus
 stats --no-stream nosuch
-events x
 events --until bogus
 events --format '{{' --until 1s
 system prune -f --volumes --filter until=1h
@@ -192,9 +175,6 @@ context rm nosuch
 context rm default
 context create default
 context create !x
-context create
-context export
-context import x
 context import y /nonexistent
 context update nosuch
 -c nosuch ps
@@ -256,6 +236,10 @@ plugin ls
 context ls
 context show
 context inspect
+inspect --size busybox -f '{{.Id}}'
+images --format '{{len .ID}} {{slice .ID 0 3}} {{index .ID 0}}'
+network inspect -f '{{range $k, $v := .Options}}{{$k}}={{$v}} {{end}}' bridge
+info -f '{{json .Swarm}} {{.CgroupDriver | printf "%s"}}'
 `;
 
 const CONTAINER_LIFE = `

@@ -302,6 +302,24 @@ describe('gantry and docker', () => {
     assert.deepEqual(seen['ours'], seen['theirs']);
   });
 
+  test('ask for credentials alike on a terminal', async (suite) => {
+    if (obstacle !== undefined) return suite.skip(obstacle);
+    const seen: unknown[] = [];
+    for (const program of ['docker', GANTRY]) {
+      const where = config(program === 'docker' ? 'asked-theirs' : 'asked-ours');
+      const login = startInTerminal(program, ['login', 'registry.test'], { env: environment(where) });
+      await login.shows(/Username: /);
+      login.type('me\r');
+      await login.shows(/Password: /);
+      login.type('secret\r');
+      const { stdout, code } = await login.done;
+      assert.doesNotMatch(stdout, /secret/);
+      const stored = readFileSync(join(where, 'config.json'), 'utf8');
+      seen.push([code, stdout.replaceAll(where, '<config>'), stored, recorder.take()]);
+    }
+    assert.deepEqual(seen[1], seen[0]);
+  });
+
   test('gantry takes credentials from DOCKER_AUTH_CONFIG first', async (suite) => {
     if (obstacle !== undefined) return suite.skip(obstacle);
     const auth = Buffer.from('env:pw').toString('base64');

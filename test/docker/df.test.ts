@@ -84,6 +84,7 @@ describe('system df', options, () => {
 
   test('an image knows what it shares; images of the same layers take no more', async () => {
     await daemon.ok('create', '--name', 'child', 'many', 'x');
+    await daemon.ok('cp', join(daemon.directory, 'docker-config'), 'child:/new');
     await daemon.ok('commit', 'child', 'child');
     const before = await du();
     const inodes = globSync('overlay2/*/diff/big', { cwd: daemon.dataRoot });

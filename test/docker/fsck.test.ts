@@ -386,3 +386,32 @@ describe('system fsck', options, () => {
     assert.deepEqual((await fsck(daemon, '--deep')).findings, []);
   });
 });
+
+test(
+  'on vfs a damaged layer is found, repaired under its children, and a second check waits its turn',
+  options,
+  async () => {
+    await using daemon = await startDaemon({ bridge: false, flags: ['--storage-driver', 'vfs'] });
+    await daemon.ok('create', '--name', 'child', 'busybox', 'cat', '/new');
+    const file = join(daemon.directory, 'new');
+    writeFileSync(file, 'new in the child');
+    await daemon.ok('cp', file, 'child:/new');
+    await daemon.ok('commit', 'child', 'child');
+    await daemon.ok('rm', 'child');
+    const trees = globSync('vfs/*/diff/etc/passwd', { cwd: daemon.dataRoot }).map((path) =>
+      join(daemon.dataRoot, path),
+    );
+    assert.ok(trees.length >= 2, 'the base and the child have whole trees');
+    const content = readFileSync(trees[0] as string);
+    for (const tree of trees.filter((path) => !path.includes('-init/'))) truncateSync(tree, 3);
+    const both = await Promise.all([1, 2].map(() => daemon.gantry(['system', 'fsck', '--deep'])));
+    for (const { code, stderr } of both)
+      assert.ok(code === 1 || (code === 2 && /a check of the store is already running/.test(stderr)), stderr);
+    assert.ok(both.some(({ code }) => code === 1));
+    const repaired = await fsck(daemon, '--deep', '--repair');
+    assert.equal(repaired.code, 0, JSON.stringify(repaired.findings));
+    assert.deepEqual((await fsck(daemon, '--deep')).findings, []);
+    for (const tree of trees) assert.deepEqual(readFileSync(tree), content, tree);
+    assert.equal(await daemon.ok('run', '--rm', '--net', 'none', 'child', 'cat', '/new'), 'new in the child');
+  },
+);

@@ -124,6 +124,37 @@ describe('refusals', () => {
     assert.equal(events.status, 200);
   });
 
+  test('numbers, times and signals in queries', async () => {
+    const { Id } = (await create({})).json<{ Id: string }>();
+    assert.equal((await api('POST', `/containers/${Id}/start`, { x: 1 })).status, 204);
+    const at = `/containers/${Id}`;
+    const atoi = 'strconv.Atoi: parsing "x": invalid syntax';
+    assert.deepEqual(said(await api('GET', '/containers/json?limit=x')), [500, atoi]);
+    assert.deepEqual(said(await api('POST', `${at}/stop?t=x`)), [500, atoi]);
+    const [status, message] = said(await api('POST', `${at}/stop?signal=FOO`));
+    assert.equal(status, 500);
+    assert.match(message, /^cannot stop container: [0-9a-f]+: invalid signal: FOO$/);
+    const time = 'strconv.ParseInt: parsing "x": invalid syntax';
+    assert.deepEqual(said(await api('GET', '/events?since=x')), [500, time]);
+    const resize = async (query: string): Promise<unknown> => said(await api('POST', `${at}/resize?${query}`));
+    assert.deepEqual(await resize('h=x&w=1'), [400, 'invalid resize height "x": invalid syntax']);
+    assert.deepEqual(await resize('h=1&w=99999999999'), [
+      400,
+      'invalid resize width "99999999999": value out of range',
+    ]);
+    await api('DELETE', `${at}?force=1`);
+  });
+
+  test('a request without a body is one of nothing, and an absolute address is taken for its path', async () => {
+    const { Id } = (await create({})).json<{ Id: string }>();
+    assert.equal((await api('POST', `/containers/${Id}/start`)).status, 204);
+    assert.deepEqual(said(await api('POST', `/containers/${Id}/exec`)), [400, 'No exec command specified']);
+    assert.equal((await api('POST', `/containers/${Id}/update`)).status, 200);
+    const absolute = await request(daemon.socketPath, { method: 'GET', path: 'http://any.host/_ping' });
+    assert.deepEqual([absolute.status, absolute.text], [200, 'OK']);
+    await api('DELETE', `/containers/${Id}?force=1`);
+  });
+
   test('changes of a commit are told without line numbers of a file', async () => {
     const { Id } = (await create({})).json<{ Id: string }>();
     const commit = (changes: string): Promise<ApiAnswer> =>
@@ -138,7 +169,8 @@ describe('refusals', () => {
       const { Id } = (await create({})).json<{ Id: string }>();
       await api('POST', `/containers/${Id}/start`);
       await api('POST', `/containers/${Id}/pause`);
-      assert.equal((await api('DELETE', `/containers/${Id}?force=1`)).status, 204);
+      const removed = await api('DELETE', `/containers/${Id}?force=1`);
+      assert.deepEqual([removed.status, removed.text], [204, '']);
     }
   });
 });

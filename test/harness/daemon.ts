@@ -23,6 +23,8 @@ export interface DaemonOptions {
   readonly flags?: readonly string[];
   /** Give it a bridge network (default true); without, `-b none`. */
   readonly bridge?: boolean;
+  /** Run in a network namespace of its own: the test may change routes, rules and switches of "its host". */
+  readonly ownNetwork?: boolean;
   /** Load the busybox image (default true). */
   readonly busybox?: boolean;
   /** The daemon's launcher; this tree's by default. */
@@ -90,9 +92,15 @@ export class TestDaemon implements AsyncDisposable {
   /** Starts the process and waits until it answers. */
   async start(): Promise<void> {
     if (this.foreign) return;
-    if (this.#options.bridge !== false) await this.#makeBridge();
+    if (this.#options.ownNetwork) await this.#makeNetwork();
+    else if (this.#options.bridge !== false) await this.#makeBridge();
     const log = openSync(join(this.directory, 'log'), 'a');
-    const child = spawn(this.#options.program ?? join(ROOT, 'bin/gantryd'), this.#flags(), {
+    const program = this.#options.program ?? join(ROOT, 'bin/gantryd');
+    // The namespace outlives a killed daemon, as a host does.
+    const [file = '', ...before] = this.#options.ownNetwork
+      ? ['nsenter', `--net=/run/netns/${this.bridge}`, program]
+      : [program];
+    const child = spawn(file, [...before, ...this.#flags()], {
       stdio: ['ignore', log, log],
       cwd: this.directory,
     });
@@ -125,6 +133,21 @@ export class TestDaemon implements AsyncDisposable {
       const done = await run('ip', args);
       if (done.code !== 0) throw new Error(`ip ${args.join(' ')}: ${done.stderr}`);
     }
+  }
+
+  async #makeNetwork(): Promise<void> {
+    if (existsSync(`/run/netns/${this.bridge}`)) return;
+    const made = await run('ip', ['netns', 'add', this.bridge]);
+    if (made.code !== 0) throw new Error(`ip netns add: ${made.stderr}`);
+    await this.onHost('ip', 'link', 'set', 'lo', 'up');
+  }
+
+  /** Runs a program where the daemon is: in its network namespace, or on this host. */
+  onHost(...command: string[]): Promise<Result> {
+    const [file = '', ...args] = this.#options.ownNetwork
+      ? ['nsenter', `--net=/run/netns/${this.bridge}`, ...command]
+      : command;
+    return run(file, args);
   }
 
   #flags(): string[] {
@@ -271,6 +294,7 @@ export class TestDaemon implements AsyncDisposable {
     } finally {
       await this.stop();
       if (existsSync(`/sys/class/net/${this.bridge}`)) await run('ip', ['link', 'del', this.bridge]);
+      if (existsSync(`/run/netns/${this.bridge}`)) await run('ip', ['netns', 'del', this.bridge]);
       removeCgroup(this.cgroupParent);
       rmSync(this.directory, { recursive: true, force: true });
     }

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { EndpointRequest, Networks, PublishRequest, Sandbox } from '#services/networks/contract.ts';
+import type { EndpointRequest, NetworkSpec, Networks, PublishRequest, Sandbox } from '#services/networks/contract.ts';
 import { type NetworksOptions, openNetworks } from '#services/networks/networks.ts';
 import { Database } from '#system/database/database.ts';
 import { removeNetworkNamespace } from '#system/kernel/namespaces.ts';
@@ -81,11 +81,29 @@ export function endpointRequest(containerId: Id, options: Partial<EndpointReques
     network: 'bridge',
     containerId,
     containerName: `name-${containerId.slice(0, 6)}`,
-    aliases: [],
     publish: [],
     exposed: [],
     links: [],
-    sysctls: {},
+    ...options,
+  };
+}
+
+/** A bridge network without settings. */
+export function networkSpec(name: string, options: Partial<NetworkSpec> = {}): NetworkSpec {
+  return {
+    name,
+    driver: 'bridge',
+    ipv4: true,
+    ipv6: false,
+    internal: false,
+    attachable: false,
+    ingress: false,
+    scope: '',
+    configOnly: false,
+    configFrom: '',
+    options: {},
+    labels: {},
+    ipam: { driver: 'default', options: null, pools: [] },
     ...options,
   };
 }
@@ -110,9 +128,9 @@ const SERVER = `
 const port = Number(process.argv[1]);
 require('node:net').createServer({ allowHalfOpen: true }, (c) => {
   const parts = []; c.on('data', (d) => parts.push(d)); c.on('error', () => {});
-  c.on('end', () => c.end('hello ' + c.remoteAddress + ' ' + Buffer.concat(parts).length + '\\n'));
-}).listen(port, '0.0.0.0', () => {
-  const u = require('node:dgram').createSocket('udp4');
+  c.on('end', () => c.end('hello ' + c.remoteAddress.replace('::ffff:', '') + ' ' + Buffer.concat(parts).length + '\\n'));
+}).listen(port, '::', () => {
+  const u = require('node:dgram').createSocket({ type: 'udp6' });
   u.on('message', (d, r) => u.send('udp ' + d, r.port, r.address));
   u.bind(port, () => console.log('ready'));
 });`;
@@ -153,6 +171,37 @@ export function talk(from: Sandbox | undefined, host: string, port: number, size
 
 export function talkUdp(from: Sandbox | undefined, host: string, port: number): Promise<string> {
   return output(from, UDP_CLIENT, [host, String(port)]);
+}
+
+/** One process that asks many targets at once; the answer says which of them answered. */
+const PROBE = `
+const targets = JSON.parse(process.argv[1]);
+const ask = ({ protocol, host, port }) => new Promise((resolve) => {
+  setTimeout(resolve, 1200, false);
+  if (protocol === 'tcp') {
+    const c = require('node:net').connect({ host, port, allowHalfOpen: true });
+    c.on('connect', () => c.end('x'));
+    c.on('data', (d) => resolve(String(d).startsWith('hello')));
+    c.on('error', () => resolve(false));
+  } else {
+    const u = require('node:dgram').createSocket(host.includes(':') ? 'udp6' : 'udp4');
+    u.on('message', (d) => resolve(String(d) === 'udp ping'));
+    u.on('error', () => resolve(false));
+    const send = () => u.send('ping', port, host, () => {});
+    send();
+    setInterval(send, 300);
+  }
+});
+Promise.all(targets.map(ask)).then((found) => { console.log(JSON.stringify(found)); process.exit(0); });`;
+
+export interface ProbeTarget {
+  readonly protocol: 'tcp' | 'udp';
+  readonly host: string;
+  readonly port: number;
+}
+
+export async function probe(from: Sandbox | undefined, targets: readonly ProbeTarget[]): Promise<boolean[]> {
+  return JSON.parse(await output(from, PROBE, [JSON.stringify(targets)])) as boolean[];
 }
 
 async function output(from: Sandbox | undefined, program: string, values: string[]): Promise<string> {

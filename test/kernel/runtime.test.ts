@@ -139,6 +139,19 @@ describe('the real shim', { skip: missing() }, () => {
     assert.deepEqual(sockets(), []);
   });
 
+  it('removes sockets that killed shims left, when it is opened again', async () => {
+    const { shim } = await startShim(['/bin/sleep', '1000']);
+    process.kill(shim.pid, 'SIGKILL');
+    await shim.closed;
+    const { shim: alive } = await startShim(['/bin/sleep', '1000']);
+    const before = sockets().length;
+    await using again = await openShimLauncher({ directory: root, namespace: 'gantry-test', warmShims: 0 });
+    assert.ok(again);
+    assert.ok(sockets().length < before || before === 0);
+    await alive.shutdown('');
+    await alive.closed;
+  });
+
   it('starts any other shim by the official protocol', async () => {
     const other = join(root, 'containerd-shim-other-v2');
     symlinkSync('/usr/bin/containerd-shim-runc-v2', other);

@@ -15,6 +15,7 @@ import { commitContainer } from '#engine/images/commit.ts';
 import { takeInLayers } from '#engine/images/intake.ts';
 import { loadImages } from '#engine/images/load.ts';
 import { pruneImages, removeImage } from '#engine/images/remove.ts';
+import { saveImages } from '#engine/images/save.ts';
 import type { Finding } from '#engine/system/fsck/finding.ts';
 import { checkStore } from '#engine/system/fsck.ts';
 import { Content } from '#services/content/content.ts';
@@ -27,7 +28,7 @@ import { type Digest, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { parseReference, withDefaultTag } from '#types/reference.ts';
 
-const RUNS = Number(process.env['GANTRY_TEST_RUNS'] ?? 20);
+const RUNS = Number(process.env['GANTRY_TEST_RUNS'] ?? 12);
 
 async function gather(source: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -78,7 +79,7 @@ async function makeImage(stack: readonly number[]): Promise<ImageParts> {
 
 const IMAGES: readonly ImageParts[] = await Promise.all(STACKS.map(makeImage));
 
-type Action = 'load' | 'take in' | 'cancel' | 'break' | 'commit' | 'remove' | 'prune' | 'collect';
+type Action = 'load' | 'save' | 'take in' | 'cancel' | 'break' | 'commit' | 'remove' | 'prune' | 'collect';
 
 interface Step {
   readonly action: Action;
@@ -192,6 +193,13 @@ class Lane {
         await removeImage(context, name, { force: false, prune: true });
         return;
       }
+      case 'save': {
+        // Whoever removes the image meanwhile, the archive comes to its end.
+        if (images.get(parts.id) === undefined) return;
+        const saved = saveImages(context, [parts.id]);
+        for await (const _ of saved) for (let turn = 0; turn < pace; turn += 1) await setImmediate();
+        return;
+      }
       case 'prune':
         await pruneImages(context, new Map());
         return;
@@ -271,6 +279,7 @@ test('collection never takes what is in use or in flight, and leaves nothing tha
   const step: fc.Arbitrary<Step> = fc.record({
     action: fc.constantFrom<Action>(
       'load',
+      'save',
       'take in',
       'cancel',
       'break',

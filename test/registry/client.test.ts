@@ -98,8 +98,8 @@ describe('registry client', () => {
       assert.deepEqual((await repository.manifest(head.digest, signal)).bytes, manifest);
       assert.deepEqual(await repository.tags(signal), ['one']);
       const blob = { digest: digestOf(layer), sizeBytes: layer.length };
-      assert.ok((await readAll(await repository.openBlob(blob, 0, signal))).equals(layer));
-      const rest = await readAll(await repository.openBlob(blob, 1_000_001, signal));
+      assert.ok((await readAll(await repository.openBlob(blob, { offset: 0 }, signal))).equals(layer));
+      const rest = await readAll(await repository.openBlob(blob, { offset: 1_000_001 }, signal));
       assert.ok(rest.equals(layer.subarray(1_000_001)));
     });
   });
@@ -264,7 +264,7 @@ test('an upload that breaks off is continued where the registry can, else begun 
     const read = await client.pull(
       { domain: host, path: `cut/${known}`, credentials: {} },
       async (repository) =>
-        readAll(await repository.openBlob({ digest: stored.digest, sizeBytes: bytes.length }, 0, signal)),
+        readAll(await repository.openBlob({ digest: stored.digest, sizeBytes: bytes.length }, { offset: 0 }, signal)),
       signal,
     );
     assert.ok(read.equals(bytes));
@@ -311,7 +311,8 @@ test('a token that ends in mid-pull is fetched anew, and otherwise used again', 
   const read = (): Promise<Buffer> =>
     client.pull(
       access,
-      async (repository) => readAll(await repository.openBlob({ digest, sizeBytes: blob.length }, 0, signal)),
+      async (repository) =>
+        readAll(await repository.openBlob({ digest, sizeBytes: blob.length }, { offset: 0 }, signal)),
       signal,
     );
   assert.ok((await read()).equals(blob));

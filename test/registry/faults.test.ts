@@ -167,7 +167,7 @@ describe('pull from a faulty registry', { skip: foreign ? 'needs our own daemon 
     const pulled = await request(daemon.socketPath, {
       method: 'POST',
       path: `/images/create?fromImage=${registry.host}/x&tag=v`,
-      headers: { 'X-Registry-Auth': auth },
+      headers: { 'X-Registry-Auth': auth, 'X-Meta-Ticket': '42' },
     });
     assert.match(pulled.text, /Downloaded newer image/);
     assert.ok(registry.headers.some(({ authorization }) => authorization?.startsWith('Basic ')));
@@ -175,6 +175,8 @@ describe('pull from a faulty registry', { skip: foreign ? 'needs our own daemon 
       storage.headers.map(({ authorization }) => authorization),
       [undefined],
     );
+    assert.ok(registry.headers.some((headers) => headers['x-meta-ticket'] === '42'));
+    assert.ok(storage.headers.every((headers) => headers['x-meta-ticket'] === undefined));
     assert.doesNotMatch(daemon.log, /hidden!/);
   });
 

@@ -8,6 +8,8 @@ import { type Result, run } from '../harness/processes.ts';
 import { startRegistry, type TestRegistry } from '../harness/registry.ts';
 import { startTokenServer, TOKEN_USER } from '../harness/token-server.ts';
 
+const foreign = process.env['GANTRY_TEST_HOST'] === undefined ? false : 'needs our own daemon';
+
 /** Puts a small image of our own making into a daemon; returns its name. */
 async function makeImage(daemon: TestDaemon, name: string, layers: number): Promise<string> {
   const directory = join(daemon.directory, name.replaceAll(/[^a-z0-9]/g, '-'));
@@ -303,7 +305,7 @@ test('bearer tokens: anonymous pull, push with a login, identity tokens', async 
 });
 
 test('TLS with the certificates of a directory, insecure registries, and a mirror of docker.io', {
-  skip: process.env['GANTRY_TEST_HOST'] === undefined ? false : 'needs our own daemon',
+  skip: foreign,
 }, async () => {
   await using registry = await startRegistry({ clientCertificates: true });
   await using plain = await startRegistry();

@@ -169,6 +169,17 @@ describe('access to the registry', () => {
       assert.match(metrics.text, /^gantry_registry_blob_bytes \d+$/m);
     });
 
+    test('a flood of guesses does not keep out who was in', async () => {
+      assert.equal((await registry.ask('GET', '/v2/', { headers: basic('alice', 'wonder') })).status, 200);
+      const guesses = Array.from({ length: 30 }, (_, count) =>
+        registry.ask('GET', '/v2/', { headers: basic('root', `guess ${count}`) }),
+      );
+      const known = await registry.ask('GET', '/v2/', { headers: basic('alice', 'wonder') });
+      assert.equal(known.status, 200);
+      const codes = new Set((await Promise.all(guesses)).map(({ code }) => code));
+      assert.deepEqual([...codes], ['UNAUTHORIZED']);
+    });
+
     test('a changed password file is taken over; a broken one is not', async () => {
       await run('htpasswd', ['-bB', users, 'carol', 'carols']);
       assert.equal((await registry.ask('GET', '/v2/', { headers: basic('carol', 'carols') })).status, 200);
@@ -294,6 +305,10 @@ describe('access to the registry', () => {
     });
 
     test('the catalogue with its own scope', async () => {
+      const other = bearer((await token('scope=repository:public/app:pull', basic('bob', 'builder')))['token'] ?? '');
+      const refused = await registry.ask('GET', '/v2/_catalog', { headers: other });
+      assert.equal(refused.status, 401);
+      assert.match(String(refused.headers['www-authenticate']), /scope="registry:catalog:\*"/);
       const headers = bearer((await token('scope=registry:catalog:*', basic('bob', 'builder')))['token'] ?? '');
       assert.deepEqual(JSON.parse((await registry.ask('GET', '/v2/_catalog', { headers })).text).repositories, [
         'public/app',

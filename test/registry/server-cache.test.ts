@@ -132,7 +132,7 @@ describe('a pull-through cache', () => {
     assert.equal(manifest.headers['docker-content-digest'], sha256(manifest.body));
     assert.deepEqual(JSON.parse((await cache.ask('GET', '/v2/up/app/tags/list')).text).tags, ['v1']);
     assert.equal((await cache.ask('GET', '/v2/up/app/manifests/none')).code, 'MANIFEST_UNKNOWN');
-    assert.equal((await cache.ask('GET', '/v2/up/none/manifests/v1')).code, 'NAME_UNKNOWN');
+    assert.equal((await cache.ask('GET', '/v2/up/none/manifests/v1')).code, 'MANIFEST_UNKNOWN');
     assert.equal((await cache.ask('GET', `/v2/up/app/blobs/${sha256('none')}`)).code, 'BLOB_UNKNOWN');
     const written = await cache.ask('POST', '/v2/up/app/blobs/uploads/', { body: '' });
     assert.deepEqual([written.status, written.code], [405, 'UNSUPPORTED']);
@@ -162,6 +162,17 @@ describe('a pull-through cache', () => {
     assert.equal(range.status, 206);
     // The manifest and the blob.
     assert.match((await cache.ask('GET', '/metrics')).text, /^gantry_registry_cache_misses 2$/m);
+  });
+
+  test('what nobody asks for leaves the cache after its time', async () => {
+    await using cache = await startCache('--proxy-ttl', '1s', '--gc-interval', '100ms', '--gc-grace', '100ms');
+    const manifest = await cache.ask('GET', '/v2/up/app/manifests/v1');
+    const { digest } = JSON.parse(manifest.text).layers[0];
+    assert.equal((await cache.ask('GET', `/v2/up/app/blobs/${digest}`)).status, 200);
+    const blobs = async (): Promise<string | undefined> =>
+      /^gantry_registry_blobs (\d+)$/m.exec((await cache.ask('GET', '/metrics')).text)?.[1];
+    await eventually(async () => (await blobs()) === '0', { timeoutMs: 30_000, what: 'an empty cache' });
+    assert.equal((await cache.ask('GET', `/v2/up/app/blobs/${digest}`)).status, 200);
   });
 
   describe('before an upstream that lies', () => {

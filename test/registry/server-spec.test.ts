@@ -49,7 +49,7 @@ describe('the registry answers as the distribution-spec says', () => {
       ['a digest of an unknown algorithm', 'GET', `/v2/pull/app/blobs/md5:${'a'.repeat(32)}`, 400, 'DIGEST_INVALID'],
       ['a manifest that is not there', 'GET', '/v2/pull/app/manifests/none', 404, 'MANIFEST_UNKNOWN'],
       ['the head of a manifest that is not there', 'HEAD', '/v2/pull/app/manifests/none', 404, undefined],
-      ['a manifest of an unknown repository', 'GET', '/v2/pull/none/manifests/v1', 404, 'NAME_UNKNOWN'],
+      ['a manifest of an unknown repository', 'GET', '/v2/pull/none/manifests/v1', 404, 'MANIFEST_UNKNOWN'],
       ['a tag of a wrong form', 'GET', '/v2/pull/app/manifests/.v1', 400, 'TAG_INVALID'],
       ['a name of a wrong form', 'GET', '/v2/Pull/App/manifests/v1', 400, 'NAME_INVALID'],
       ['a method it does not have', 'POST', '/v2/pull/app/manifests/v1', 405, 'UNSUPPORTED'],

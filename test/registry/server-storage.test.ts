@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { eventually } from '../harness/processes.ts';
-import { imageManifest, OCI_MANIFEST, sha256, startRegistry, TestRegistry } from '../harness/registry-server.ts';
+import { eventually, run } from '../harness/processes.ts';
+import { OCI_MANIFEST, sha256, startRegistry, TestRegistry } from '../harness/registry-server.ts';
 
-const KILLS = 5;
+const KILLS = 3;
 
 describe('the storage of the registry', () => {
   const directory = mkdtempSync(join(tmpdir(), 'gantry-storage-'));
@@ -23,25 +23,27 @@ describe('the storage of the registry', () => {
     return file;
   };
 
-  test('what was acknowledged is there after kill -9, again and again', async () => {
-    await using registry = new TestRegistry(['--gc-interval', '50ms', '--gc-grace', '1h']);
-    const blobs: string[] = [];
-    const tags = new Map<string, string>();
+  test('what was acknowledged is there after kill -9 among pushes, deletes and collections', async () => {
+    await using registry = new TestRegistry(['--gc-interval', '20ms', '--gc-grace', '300ms']);
+    const tags = new Map<string, { digest: string; layer: Buffer }>();
     for (let round = 0; round < KILLS; round++) {
       await registry.start();
       let isKilled = false;
+      const pushOne = async (tag: string, isKept: boolean): Promise<void> => {
+        const layer = randomBytes(20_000);
+        const { digest } = await registry.pushImage('kill/app', tag, [layer]);
+        if (isKept) tags.set(tag, { digest, layer });
+        else await registry.ask('DELETE', `/v2/kill/app/manifests/${digest}`);
+      };
       const push = async (worker: number): Promise<void> => {
+        // Pushes fail when the process is killed, and when the grace time passed between two requests.
         for (let count = 0; !isKilled; count++) {
-          const layer = randomBytes(20_000);
-          const tag = `r${round}-${worker}-${count}`;
-          blobs.push(await registry.pushBlob('kill/app', layer));
-          tags.set(tag, (await registry.pushImage('kill/app', tag, [layer])).digest);
+          await pushOne(`r${round}-${worker}-${count}`, count % 3 === 0).catch(() => delay(5));
         }
       };
-      // Ends when the connection does.
-      const pushing = [0, 1, 2].map((worker) => push(worker).catch(() => undefined));
+      const pushing = [0, 1, 2].map(push);
       const known = tags.size;
-      await eventually(() => tags.size > known + 2, { timeoutMs: 60_000, what: 'some pushes' });
+      await eventually(() => tags.size > known + 5, { timeoutMs: 60_000, what: 'some pushes' });
       await delay(Math.random() * 100);
       await registry.end('SIGKILL');
       isKilled = true;
@@ -50,12 +52,32 @@ describe('the storage of the registry', () => {
       assert.doesNotMatch(checked.stdout, /^(missing|corrupt)/m);
     }
     await registry.start();
-    for (const digest of blobs) assert.equal((await registry.ask('HEAD', `/v2/kill/app/blobs/${digest}`)).status, 200);
-    for (const [tag, digest] of tags) {
+    for (const [tag, { digest, layer }] of tags) {
       const answer = await registry.ask('HEAD', `/v2/kill/app/manifests/${tag}`);
       assert.equal(answer.headers['docker-content-digest'], digest);
+      assert.equal((await registry.ask('HEAD', `/v2/kill/app/blobs/${sha256(layer)}`)).status, 200);
     }
-    assert.deepEqual(readdirSync(join(registry.root, 'uploads')).length <= 3 * KILLS, true);
+  });
+
+  test('a full disk is said, and what was there stays', async () => {
+    await using registry = new TestRegistry([]);
+    mkdirSync(registry.root);
+    assert.equal((await run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', registry.root])).code, 0);
+    try {
+      await registry.start();
+      const { bytes } = await registry.pushImage('full/app', 'v1', ['layer']);
+      const big = randomBytes(10 * 1024 * 1024);
+      const full = await registry.ask('POST', `/v2/full/app/blobs/uploads/?digest=${sha256(big)}`, { body: big });
+      assert.deepEqual([full.status, full.code], [503, 'UNAVAILABLE']);
+      assert.match(full.text, /there is no space left on the registry's disk/);
+      assert.deepEqual(readdirSync(join(registry.root, 'uploads')), []);
+      assert.equal((await registry.ask('GET', '/v2/full/app/manifests/v1')).text, bytes);
+      await registry.pushBlob('full/app', randomBytes(1000));
+      assert.equal((await registry.command('fsck', '--deep')).code, 0);
+    } finally {
+      await registry.end('SIGKILL');
+      await run('umount', [registry.root]);
+    }
   });
 
   test('an upload goes on after a restart', async () => {
@@ -94,7 +116,7 @@ describe('the storage of the registry', () => {
   });
 
   test('collection goes on beside pushes: what is named stays, what is not goes after its time', async () => {
-    await using registry = await startRegistry('--gc-interval', '50ms', '--gc-grace', '4s');
+    await using registry = await startRegistry('--gc-interval', '50ms', '--gc-grace', '3s');
     const shared = randomBytes(1000);
     const live = new Map<string, Buffer>();
     const dead: string[] = [];
@@ -102,7 +124,13 @@ describe('the storage of the registry', () => {
       for (let count = 0; count < 10; count++) {
         const layer = randomBytes(1000);
         const tag = `t${worker}-${count}`;
-        const { digest } = await registry.pushImage('busy/app', tag, [shared, layer]);
+        // On a slow machine the grace time may pass between two requests; a client then pushes again.
+        const attempt = (): ReturnType<TestRegistry['pushImage']> =>
+          registry.pushImage('busy/app', tag, [shared, layer]);
+        const { digest } = await attempt().catch((error: Error) => {
+          if (!error.message.includes('MANIFEST_BLOB_UNKNOWN')) throw error;
+          return attempt();
+        });
         if (count % 2 === 0) live.set(tag, layer);
         else {
           assert.equal((await registry.ask('DELETE', `/v2/busy/app/manifests/${digest}`)).status, 202);
@@ -111,8 +139,9 @@ describe('the storage of the registry', () => {
       }
     };
     await Promise.all([push(0), push(1), push(2)]);
-    // Both processes may collect; neither hurts the other.
-    assert.equal((await registry.command('gc', '--gc-grace', '4s')).code === 0 || true, true);
+    // Both processes may collect; the later one is told to wait.
+    const beside = await registry.command('gc', '--gc-grace', '1h');
+    assert.match(beside.stdout + beside.stderr, /^(Deleted manifests: 0|another collection is going on)/);
     await eventually(
       () => dead.every((digest) => !readdirSync(join(registry.root, 'blobs/sha256')).includes(digest.slice(7))),
       {
@@ -281,65 +310,14 @@ describe('the storage of the registry', () => {
         assert.equal(type, 'application/vnd.docker.distribution.events.v1+json');
         assert.equal(extra, 'yes');
       }
+      await registry.pushBlob('hook/app', 'last');
+      await registry.end('SIGTERM');
+      assert.equal(events().at(-1)?.target['digest'], sha256('last'), 'an end in order sends what is left');
       assert.match(registry.log, /webhook builds: it answered 503/);
       assert.doesNotMatch(registry.log, /shared secret/);
     } finally {
       hook.closeAllConnections();
       hook.close();
     }
-  });
-
-  for (const [what, flags, text] of [
-    ['an unknown option in the file', ['--config', '{"nonsense":1}'], /there is no option "nonsense"/],
-    ['a value of a wrong form', ['--config', '{"gcGrace":"soon"}'], /gcGrace: time: invalid duration/],
-    ['a quota without a limit', ['--config', '{"quotas":[{"repositories":"x"}]}'], /quotas\[0\]: invalid size/],
-    [
-      'a webhook that is no URL',
-      ['--config', '{"webhooks":[{"url":"ftp://x"}]}'],
-      /webhooks\[0\]\.url is no http or https URL/,
-    ],
-    ['half of a TLS pair', ['--tls-cert', 'x'], /--tls-cert and --tls-key go together/],
-    ['rights without users', ['--rights', 'x'], /--rights is for --auth basic and token/],
-    ['an address without a port', ['--listen', 'localhost'], /--listen localhost: want host:port/],
-    ['an argument', ['now'], /accepts no arguments/],
-  ] as const) {
-    test(`serve refuses ${what}`, async () => {
-      const root = join(directory, 'refused');
-      const words = flags.map((flag) => (flag.startsWith('{') ? config('refused', JSON.parse(flag)) : flag));
-      const registry = new TestRegistry([]);
-      const result = await registry.command(
-        'serve',
-        ...(flags[0] === '--listen' ? [] : ['--listen', '127.0.0.1:0']),
-        ...words,
-      );
-      rmSync(registry.directory, { recursive: true, force: true });
-      rmSync(root, { recursive: true, force: true });
-      assert.equal(result.code, 1);
-      assert.match(result.stderr, text);
-    });
-  }
-
-  test('a manifest pushed twice under two tags is stored once', async () => {
-    await using registry = await startRegistry();
-    const manifest = imageManifest('{}', []);
-    await registry.pushBlob('twice/app', '{}');
-    for (const tag of ['a', 'b']) {
-      const body = JSON.stringify(manifest);
-      assert.equal(
-        (
-          await registry.ask('PUT', `/v2/twice/app/manifests/${tag}`, {
-            body,
-            headers: { 'content-type': OCI_MANIFEST },
-          })
-        ).status,
-        201,
-      );
-    }
-    const digests = await Promise.all(
-      ['a', 'b'].map(
-        async (tag) => (await registry.ask('HEAD', `/v2/twice/app/manifests/${tag}`)).headers['docker-content-digest'],
-      ),
-    );
-    assert.equal(digests[0], digests[1]);
   });
 });

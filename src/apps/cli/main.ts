@@ -5,6 +5,8 @@
 import { type CommandSpec, findCommand } from './args/command-table.ts';
 import { HELP_SHORTHAND, type ParsedFlags, parseFlags } from './args/parse-flags.ts';
 import { arityError, ExitError } from './args/usage-error.ts';
+import type { ConfigFile } from './config/endpoint.ts';
+import type { Api } from './connection/api.ts';
 import type { Session } from './session.ts';
 
 function print(text: string): void {
@@ -48,10 +50,33 @@ function resolveCommand(root: CommandSpec, words: readonly string[]): Resolved {
   return { command, rest };
 }
 
+/** Refuses flags that the daemon's API does not have yet; daemons are asked only for such flags. */
+async function checkApiVersions(command: CommandSpec, flags: ParsedFlags, session: Session): Promise<void> {
+  for (const { name, minApi } of command.flags)
+    if (minApi !== '' && flags.has(name)) await (await session.connect()).requireVersion(minApi, name);
+}
+
+/** Connects to the daemon the flags, the environment or the configuration names; starts ours when none runs. */
+async function connect(globals: ParsedFlags, config: ConfigFile, directory: string): Promise<Api> {
+  const { resolveEndpoint } = await import('./config/endpoint.ts');
+  const endpoint = resolveEndpoint(globals, config, directory);
+  const { Api } = await import('./connection/api.ts');
+  const address = endpoint.host.startsWith('ssh://')
+    ? await (await import('./connection/ssh.ts')).openSshTunnel(endpoint.host)
+    : endpoint.host;
+  const api = new Api(endpoint, { address, headers: config.HttpHeaders ?? {} });
+  if (endpoint.isDefaultSocket) {
+    const { ensureDaemon } = await import('./connection/ensure-daemon.ts');
+    await ensureDaemon(api);
+  }
+  return api;
+}
+
 async function makeSession(command: CommandSpec, flags: ParsedFlags, globals: ParsedFlags): Promise<Session> {
-  const { configDirectory, readConfig, resolveEndpoint } = await import('./config/endpoint.ts');
+  const { configDirectory, readConfig } = await import('./config/endpoint.ts');
   const directory = configDirectory(globals);
   const config = readConfig(directory);
+  let connection: ReturnType<Session['connect']> | undefined;
   return {
     command,
     flags,
@@ -59,18 +84,9 @@ async function makeSession(command: CommandSpec, flags: ParsedFlags, globals: Pa
     globals,
     config,
     configDirectory: directory,
-    connect: async () => {
-      const endpoint = resolveEndpoint(globals, config, directory);
-      const { Api } = await import('./connection/api.ts');
-      const address = endpoint.host.startsWith('ssh://')
-        ? await (await import('./connection/ssh.ts')).openSshTunnel(endpoint.host)
-        : endpoint.host;
-      const api = new Api(endpoint, { address, headers: config.HttpHeaders ?? {} });
-      if (endpoint.isDefaultSocket) {
-        const { ensureDaemon } = await import('./connection/ensure-daemon.ts');
-        await ensureDaemon(api);
-      }
-      return api;
+    connect: () => {
+      connection ??= connect(globals, config, directory);
+      return connection;
     },
     print,
     warn: (text) => process.stderr.write(`${text}\n`),
@@ -131,7 +147,9 @@ async function run(words: readonly string[]): Promise<number> {
   const { loadCommand } = await import('./commands/registry.ts');
   const handler = await loadCommand(command.name);
   if (handler === undefined) throw new ExitError(1, `gantry: ${command.path} is not built yet\n`);
-  return handler(await makeSession(command, flags, globals));
+  const session = await makeSession(command, flags, globals);
+  await checkApiVersions(command, flags, session);
+  return handler(session);
 }
 
 /** Runs the command line and turns errors into docker's exit codes. */

@@ -5,6 +5,7 @@
 
 import type { ParsedFlags } from './args/parse-flags.ts';
 import { type ConfigFile, type Endpoint, resolveEndpoint } from './config/endpoint.ts';
+import { launcherPath } from './connection/launcher.ts';
 
 const fs = process.getBuiltinModule('node:fs');
 
@@ -107,7 +108,7 @@ export async function runPlugin(plugin: Plugin, words: readonly string[], contex
     env: {
       ...process.env,
       ...(await endpointVariables(context)),
-      DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND: process.env['GANTRY_CLI_PATH'] ?? 'gantry',
+      DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND: launcherPath('gantry') ?? 'gantry',
     },
   });
   const forward = (signal: NodeJS.Signals): void => {

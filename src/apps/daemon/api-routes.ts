@@ -36,7 +36,14 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...containerStreamRoutes(services),
     ...containerFileRoutes(services),
     ...execRoutes(services),
-    ...imageRoutes({ images, tar: tarCodec, emit, uses: () => imageUses(containers), pull: pullHandler(pull) }),
+    ...imageRoutes({
+      images,
+      tar: tarCodec,
+      emit,
+      uses: () => imageUses(containers),
+      records,
+      pull: pullHandler(pull),
+    }),
     ...registryRoutes({ pull, push: { images, records, registries, uploads, emit } }),
     ...commitRoutes({
       images,

@@ -9,17 +9,20 @@ import { ENGINE_VERSION } from '#engine/version.ts';
 import { FilesystemArchives } from '#services/archive/archives.ts';
 import { ContainerStore } from '#services/containers/store.ts';
 import { Content } from '#services/content/content.ts';
+import { openResolver } from '#services/dns/resolver.ts';
 import { Events } from '#services/events/events.ts';
 import { RegistryRecords } from '#services/images/registry-records.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { FileLogDrivers } from '#services/logs/drivers.ts';
 import type { BridgeOptions } from '#services/networks/bridge-device.ts';
+import type { AddressPool } from '#services/networks/ipam.ts';
 import { openNetworks } from '#services/networks/networks.ts';
 import { openSnapshotter } from '#services/snapshots/open.ts';
 import { FifoProcessStreams } from '#services/streams/process-streams.ts';
 import { StoredVolumes } from '#services/volumes/volumes.ts';
 import { nowNs } from '#system/clock/clock.ts';
 import { Database } from '#system/database/database.ts';
+import { socketTransport } from '#system/dns/transport.ts';
 import { HttpRegistryClient } from '#system/registry-http/client.ts';
 import { openShimLauncher } from '#system/runtime/launcher.ts';
 import { newId } from '#types/ids.ts';
@@ -34,6 +37,8 @@ export interface AssembleOptions {
   /** `overlay2` or `vfs`; empty: the best that works. */
   readonly storageDriver: string;
   readonly bridge: BridgeOptions;
+  /** `--default-address-pool`; empty: the built-in ones. */
+  readonly addressPools: readonly AddressPool[];
   readonly cgroupDriver: 'cgroupfs' | 'systemd';
   /** Read at each use, so that a reload takes effect. */
   readonly current: () => ReloadableSettings;
@@ -77,6 +82,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
       instance: createHash('sha256').update(`${paths.dataRoot}\0${paths.execRoot}`).digest('hex').slice(0, 8),
       namespaceDirectory: join(paths.execRoot, 'netns'),
       bridge: options.bridge,
+      addressPools: options.addressPools,
       warn,
     }),
   );
@@ -96,6 +102,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembled> {
     images: new ImageStore(database, content, snapshots),
     logs: new FileLogDrivers(warn),
     networks,
+    resolver: undo.use(openResolver({ transport: socketTransport, warn })),
     registries: new HttpRegistryClient({ options: () => options.current().registry, userAgent: userAgent() }),
     registryRecords: new RegistryRecords(database),
     settings,

@@ -56,6 +56,7 @@ async function serve(initial: DaemonOptions, flags: GivenFlags): Promise<void> {
       execRoot: options.execRoot,
       storageDriver: options.storageDriver,
       bridge: bridgeOptions(options),
+      addressPools: options.addressPools,
       cgroupDriver: options.cgroupDriver ?? 'cgroupfs',
       current: () => settings,
       log,

@@ -5,11 +5,13 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { removeBundle } from '#engine/containers/bundle.ts';
+import { isUserDefined } from '#engine/containers/create/validate.ts';
 import { supervise, UNKNOWN_EXIT_CODE } from '#engine/containers/exit.ts';
 import { cleanUpLostRun } from '#engine/containers/lost-run.ts';
 import { openLog, streamsOf } from '#engine/containers/output.ts';
 import { releasePreparedMounts } from '#engine/containers/prepared-mounts.ts';
 import { removeHeld } from '#engine/containers/remove.ts';
+import { attachResolver } from '#engine/containers/resolver.ts';
 import { scheduleRestart, startsWithDaemon } from '#engine/containers/restart-policy.ts';
 import { startHeld } from '#engine/containers/start.ts';
 import { holdVolumes } from '#engine/containers/volume-mounts.ts';
@@ -96,6 +98,7 @@ async function takeOver(services: Services, container: LiveContainer, shim: Shim
   const log = await openLog(services, container.record);
   const streams = streamsOf(services, container);
   await streams.reopen(services.settings.paths.streams(id), log);
+  await settleNetworks(services, container);
   const { state } = container;
   if (isAlive(state)) {
     container.update({ state: { ...state, status: status.status === 'paused' ? 'paused' : 'running' } });
@@ -104,6 +107,25 @@ async function takeOver(services: Services, container: LiveContainer, shim: Shim
   const exited = shim.wait(id);
   exited.catch(() => undefined);
   supervise(services, container, { shim, streams, log, exited, process: undefined });
+}
+
+/** A connection that was being made is undone, one that was being cut is forgotten; then names are resolved again. */
+async function settleNetworks(services: Services, container: LiveContainer): Promise<void> {
+  const { sandbox, networks, id } = container.record;
+  if (sandbox === undefined) return;
+  const known = new Set(sandbox.endpoints.map(({ endpointId }) => endpointId));
+  for (const { endpointId, networkId } of services.networks.endpoints(id)) {
+    if (!known.has(endpointId)) await services.networks.disconnect(id, networkId);
+  }
+  const endpoints = services.networks.endpoints(id);
+  const left = sandbox.endpoints.filter(
+    (before) => !endpoints.some(({ endpointId }) => endpointId === before.endpointId),
+  );
+  const gone = new Set(left.map(({ networkName }) => networkName));
+  const kept = Object.fromEntries(Object.entries(networks).filter(([name]) => !gone.has(name)));
+  container.update({ sandbox: { ...sandbox, endpoints }, networks: kept });
+  if (endpoints.some(({ networkName }) => isUserDefined(networkName)))
+    await attachResolver(services, container.record, sandbox.path);
 }
 
 /** A container whose process is gone without a word: the host crashed, or the shim died with it. */

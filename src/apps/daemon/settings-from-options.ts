@@ -29,6 +29,7 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
     runtimes,
     insecureRegistries: options.insecureRegistries,
     registryMirrors: options.registryMirrors,
+    networkOptions: options.networkOptions,
     registry: {
       mirrors: options.registryMirrors,
       insecure: options.insecureRegistries,
@@ -101,5 +102,6 @@ export function bridgeOptions(options: DaemonOptions): BridgeOptions {
     firewall: bridge.iptables,
     ...(bridge.hostAddress === '' ? {} : { defaultAddress: bridge.hostAddress }),
     userlandProxy: bridge.userlandProxy,
+    respectHostFirewall: bridge.respectHostFirewall,
   };
 }

@@ -1,4 +1,5 @@
 /** Error answers of the distribution-spec: the one table from codes to statuses, and the JSON body. */
+import { isOutOfSpace } from '#engine/registry/services.ts';
 import { errorKind } from '#types/errors.ts';
 import { type RegistryCode, RegistryError } from '#types/registry-error.ts';
 
@@ -28,6 +29,9 @@ const STATUS: Readonly<Record<RegistryCode, number>> = {
 /** Any thrown value as one of ours. What went wrong inside is not told to the client. */
 export function asRegistryError(error: unknown): RegistryError {
   if (error instanceof RegistryError) return error;
+  if (isOutOfSpace(error)) {
+    return new RegistryError('UNAVAILABLE', { message: "there is no space left on the registry's disk", cause: error });
+  }
   if (errorKind(error) === 'invalid') return new RegistryError('UNSUPPORTED', { cause: error });
   return new RegistryError('UNKNOWN', { cause: error });
 }

@@ -1,7 +1,7 @@
 /** The only place that builds a registry's objects, from its settings, in an order that is undone backwards. */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { collectGarbage } from '#engine/registry/collect.ts';
+import { collectGarbage, recoverCollection } from '#engine/registry/collect.ts';
 import type { RegistryServices } from '#engine/registry/services.ts';
 import { Upstream } from '#engine/registry/upstream.ts';
 import { UpstreamCache } from '#engine/registry/upstream-cache.ts';
@@ -35,8 +35,11 @@ const UPSTREAM_TIMEOUTS = { connectMs: 10_000, answerMs: 30_000, bodyMs: 60_000,
 /** Opens a root's store; usable beside a serving process. */
 export function openStore(root: string, graceMs: number): RegistryStore & Disposable {
   mkdirSync(root, { recursive: true, mode: 0o700 });
+  // One that was there before too: images may be private, and hashes of tokens lie in the database.
+  chmodSync(root, 0o700);
   const database = new Database(join(root, 'registry.db'));
   const store = new RegistryStore(database, new BlobFiles(root), { graceMs, now: Date.now });
+  recoverCollection(root, store);
   return Object.assign(store, { [Symbol.dispose]: () => database[Symbol.dispose]() });
 }
 

@@ -117,6 +117,14 @@ export class Exchange {
     return Buffer.concat(chunks);
   }
 
+  /** Lifts the limit on silence until the answer is sent: what is left is our own work, which may take long. */
+  workQuietly(): void {
+    const { socket } = this.request;
+    const { timeout = 0 } = socket;
+    socket.setTimeout(0);
+    this.response.once('close', () => socket.setTimeout(timeout));
+  }
+
   /** An answer without a body. */
   empty(status: number, headers: Readonly<Record<string, string>> = {}): void {
     const length = status === 204 || status === 304 ? {} : { 'Content-Length': '0' };
@@ -140,7 +148,7 @@ export class Exchange {
   /** Streams a body whose length the head has told. A failure cuts the connection, so that it cannot pass for the whole. */
   async stream(source: AsyncIterable<Uint8Array>): Promise<void> {
     const counted = this.#counted(source);
-    await pipeline(Readable.from(counted, { objectMode: true, highWaterMark: 2 }), this.response, {
+    await pipeline(Readable.from(counted, { objectMode: true, highWaterMark: 1 }), this.response, {
       signal: this.signal,
     });
   }

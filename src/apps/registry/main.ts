@@ -16,6 +16,8 @@ import { parseWords, readSettings } from './settings.ts';
 const NS_PER_MS = 1e6;
 const DEFAULT_GRACE_NS = 3_600_000 * NS_PER_MS;
 const DEFAULT_ROOT = '/var/lib/gantry-registry';
+/** How long the end waits for webhooks to take what has happened. */
+const DRAIN_MS = 3_000;
 /** Findings were made. */
 const FINDINGS_CODE = 1;
 
@@ -56,6 +58,7 @@ async function serve(words: readonly string[]): Promise<void> {
   await untilStopped(log);
   stopped.abort();
   await server.close();
+  await registry.services.notifier.drain(DRAIN_MS);
   await collector;
   log.info('Registry stopped');
 }

@@ -28,6 +28,8 @@ const MAX_CONNECTIONS = 2048;
 const MAX_CONNECTIONS_PER_ADDRESS = 512;
 /** Requests with a body at once; each holds a descriptor and a buffer. */
 const MAX_WRITES = 128;
+/** Blobs being sent at once; each holds a descriptor and two chunks. */
+const MAX_DOWNLOADS = 256;
 /** Bytes of manifests being received at once; these are held in memory. */
 const MAX_MANIFESTS_IN_FLIGHT_BYTES = 32 * 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 15_000;
@@ -36,7 +38,7 @@ const KEEP_ALIVE_TIMEOUT_MS = 60_000;
 const SILENCE_MS = 60_000;
 /** How much of an unwanted body, and for how long, is thrown away before its answer, so that the client sees that. */
 const MAX_DISCARDED_BYTES = 32 * 1024 * 1024;
-const DISCARD_MS = 3_000;
+const DISCARD_MS = 1_500;
 const CLOSE_TIMEOUT_MS = 10_000;
 
 export interface ServerLog {
@@ -76,6 +78,7 @@ export class RegistryServer {
   readonly #active = new Set<AbortController>();
   #writes = 0;
   #manifestBytes = 0;
+  #downloads = 0;
 
   constructor(options: RegistryServerOptions) {
     this.#options = options;
@@ -252,23 +255,27 @@ export class RegistryServer {
     }
   }
 
-  /** A place among the requests with bodies. Throws TOOMANYREQUESTS. */
+  /** A place among the requests that hold memory while they last. Throws TOOMANYREQUESTS. */
   #placeFor(exchange: Exchange, route: Route): Disposable {
     const isWrite = exchange.method === 'PATCH' || exchange.method === 'PUT' || exchange.method === 'POST';
     const isManifest = isWrite && route.kind === 'manifest';
     const manifestBytes = isManifest ? Math.min(exchange.contentLength ?? MAX_MANIFEST_BYTES, MAX_MANIFEST_BYTES) : 0;
     const isFull = this.#writes >= MAX_WRITES || this.#manifestBytes + manifestBytes > MAX_MANIFESTS_IN_FLIGHT_BYTES;
-    if (isWrite && isFull) {
+    const isDownload = exchange.method === 'GET' && route.kind === 'blob';
+    if ((isWrite && isFull) || (isDownload && this.#downloads >= MAX_DOWNLOADS)) {
       exchange.response.setHeader('Retry-After', '1');
       throw new RegistryError('TOOMANYREQUESTS');
     }
     const count = isWrite ? 1 : 0;
     this.#writes += count;
     this.#manifestBytes += manifestBytes;
+    const downloads = isDownload ? 1 : 0;
+    this.#downloads += downloads;
     return {
       [Symbol.dispose]: () => {
         this.#writes -= count;
         this.#manifestBytes -= manifestBytes;
+        this.#downloads -= downloads;
       },
     };
   }
@@ -287,6 +294,7 @@ export class RegistryServer {
         // The base tells clients how to log in; the catalogue shows each what is his.
         if (isAnonymous && exchange.request.headers.authorization === undefined)
           throw new RegistryError('UNAUTHORIZED');
+        if (route.kind === 'catalog' && !actor.mayList) throw new RegistryError('UNAUTHORIZED');
         return actor;
       }
       if (actor.may(action, repository)) return actor;

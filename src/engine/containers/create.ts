@@ -6,14 +6,17 @@ import { now } from '#system/clock/clock.ts';
 import { GantryError } from '#types/errors.ts';
 import { type Id, newId } from '#types/ids.ts';
 import { formatPlatform, hostPlatform, matchesPlatform, type Platform, parsePlatform } from '#types/platform.ts';
-import type { ContainerCreateRequest } from '#wire/engine.ts';
+import type { ContainerCreateRequest, EndpointSettings, HostConfig } from '#wire/engine.ts';
 import { imagePlatform, resolveForPlatform } from '../images/inspect.ts';
 import type { Services } from '../services.ts';
 import type { RequestVersion } from './create/adjust-version.ts';
 import { parseContainerName, randomName } from './create/names.ts';
 import { type CreateContext, checkRequest, normaliseRequest } from './create/normalise.ts';
+import { addressMistakes } from './endpoint-request.ts';
 import { publishContainerEvent } from './events.ts';
+import { legacyLinks } from './links.ts';
 import { makeMounts } from './mount-points.ts';
+import { canonicalName } from './sandbox.ts';
 import { makeWorkingDirectory } from './working-directory.ts';
 
 export interface CreateOptions {
@@ -68,8 +71,8 @@ export async function createContainer(
     hostConfig: normalised.hostConfig,
     args: normalised.args,
     mounts: mounts.points,
+    networks: wantedNetworks(services, normalised.hostConfig, checked.endpoints),
     ...(mounts.images.length > 0 ? { imageMounts: mounts.images } : {}),
-    networks: checked.endpoints,
     state: NEVER_STARTED,
     restartCount: 0,
     hasBeenManuallyStopped: false,
@@ -95,6 +98,14 @@ function contextOf(services: Services, version: RequestVersion): CreateContext {
     machine: settings.machine,
     runtimes: Object.keys(runtimes),
     pathExists: existsSync,
+    endpointMistakes: (network, endpoint) => {
+      try {
+        return addressMistakes(services.networks.describe(services.networks.find(network).id), endpoint);
+      } catch {
+        // Compat: the network may come later.
+        return [];
+      }
+    },
     containerId: (reference) => {
       try {
         return containers.find(reference).id;
@@ -105,9 +116,22 @@ function contextOf(services: Services, version: RequestVersion): CreateContext {
   };
 }
 
+/** Settings by the networks' own names; without any, the network the mode names. */
+function wantedNetworks(
+  services: Services,
+  hostConfig: HostConfig,
+  endpoints: Readonly<Record<string, EndpointSettings>>,
+): ContainerRecord['networks'] {
+  const mode = hostConfig.NetworkMode ?? 'default';
+  if (mode.startsWith('container:')) return {};
+  const entries = Object.entries(endpoints);
+  if (entries.length === 0) return { [canonicalName(services, mode === 'default' ? 'bridge' : mode)]: {} };
+  return Object.fromEntries(entries.map(([name, settings]) => [canonicalName(services, name), settings]));
+}
+
 /** Compat: a link to a container that does not exist fails at create, to one that does not run at start. */
 function checkLinks(services: Services, record: ContainerRecord): void {
-  for (const text of record.hostConfig.Links ?? []) {
+  for (const text of legacyLinks(record)) {
     const [reference = ''] = text.split(':');
     try {
       services.containers.find(reference);

@@ -167,15 +167,24 @@ async function endTask(services: Services, container: LiveContainer, shim: Shim)
 
 async function releaseNetwork(services: Services, container: LiveContainer): Promise<void> {
   const { sandbox, hostConfig } = container.record;
+  await services.resolver?.detach(container.id);
   for (const endpoint of sandbox?.endpoints ?? []) {
     services.events.publish('network', 'disconnect', endpoint.networkId, {
       container: container.id,
       name: endpoint.networkName,
-      type: endpoint.networkName === 'host' ? 'host' : endpoint.networkName === 'none' ? 'null' : 'bridge',
+      type: driverOf(services, endpoint.networkId),
     });
   }
-  if (hostConfig.NetworkMode === 'host' || hostConfig.NetworkMode?.startsWith('container:')) return;
+  if (hostConfig.NetworkMode?.startsWith('container:')) return;
   await services.networks.removeSandbox(container.id);
+}
+
+function driverOf(services: Pick<Services, 'networks'>, networkId: string): string {
+  try {
+    return services.networks.find(networkId).driver;
+  } catch {
+    return '';
+  }
 }
 
 function logFailure(services: Services, id: string, part: string, error: unknown): void {

@@ -58,6 +58,7 @@ export function fakeServices(behaviour: FakeBehaviour = {}): FakeServices {
     images: undefined,
     logs: { open: async () => void step('log open') },
     networks: networksOf(step),
+    resolver: undefined,
     settings: settingsOf(new Paths(join(directory, 'data'), join(directory, 'exec'))),
     shims: launcher,
     snapshots: {
@@ -110,8 +111,11 @@ function networksOf(step: (name: string) => void): object {
       return { id: newId(), path: '/sandbox' };
     },
     removeSandbox: async () => step('sandbox remove'),
-    connect: async () => undefined,
+    connect: async () => ({ networkId: 'none', networkName: 'none', ipAddress: '', ipv6Address: '', ports: [] }),
+    endpoints: () => [],
     find: (name: string) => ({ id: name, name, driver: 'null', scope: 'local' }),
+    describe: (name: string) => ({ id: name, name, driver: 'null', scope: 'local', givenSubnets: [] }),
+    rename: () => undefined,
     hostGateway: () => [],
     resolvConf: () => '',
   };

@@ -131,7 +131,7 @@ export function networkSettings(record: ContainerRecord): ContainerInspectRespon
     Ports: portMap(
       record.config.ExposedPorts ?? {},
       endpoints.flatMap((endpoint) => endpoint.ports),
-      record.sandbox !== undefined,
+      record.sandbox !== undefined && record.sandbox.path !== '',
     ),
     HairpinMode: false,
     LinkLocalIPv6Address: '',
@@ -161,7 +161,7 @@ export function attachedNetworks(
     Object.entries(record.networks).map(([name, settings]) => [name === 'default' ? 'bridge' : name, settings]),
   );
   const primary = mode === 'default' ? 'bridge' : mode;
-  if (wanted.size === 0) wanted.set(primary, {});
+  if (wanted.size === 0 && record.hasLeftNetworks !== true) wanted.set(primary, {});
   const result: Record<string, EndpointSettings> = {};
   for (const [name, settings] of wanted) {
     const endpoint = endpoints.find((candidate) => candidate.networkName === name);
@@ -178,7 +178,7 @@ function endpointSettings(wanted: EndpointSettings, endpoint: Endpoint | undefin
     MacAddress: endpoint?.macAddress ?? wanted.MacAddress ?? '',
     DriverOpts: wanted.DriverOpts ?? null,
     GwPriority: wanted.GwPriority ?? 0,
-    NetworkID: endpoint?.networkId ?? '',
+    NetworkID: endpoint?.networkId ?? wanted.NetworkID ?? '',
     EndpointID: endpoint?.endpointId ?? '',
     Gateway: endpoint?.gateway ?? '',
     IPAddress: endpoint?.ipAddress ?? '',
@@ -186,7 +186,7 @@ function endpointSettings(wanted: EndpointSettings, endpoint: Endpoint | undefin
     IPv6Gateway: endpoint?.ipv6Gateway ?? '',
     GlobalIPv6Address: endpoint?.ipv6Address ?? '',
     GlobalIPv6PrefixLen: endpoint?.ipv6PrefixLength ?? 0,
-    DNSNames: null,
+    DNSNames: wanted.DNSNames ?? null,
   } as unknown as EndpointSettings;
 }
 

@@ -64,7 +64,8 @@ export async function sendSignal(
   const configured = container.record.config.StopSignal ?? '';
   const ends = configured === '' || signal === SIGKILL || signal === parseSignal(configured);
   if (ends) container.stopRequested = true;
-  if (!services.stopping.aborted) container.update({ hasBeenManuallyStopped: true });
+  // A container on its way out needs no note for its next start.
+  if (!services.stopping.aborted && !container.removalInProgress) container.update({ hasBeenManuallyStopped: true });
   try {
     await task.shim.kill(container.id, signal);
   } catch (error) {
@@ -81,10 +82,10 @@ async function thaw(services: Pick<Services, 'events'>, container: LiveContainer
   try {
     await shim.resume(container.id);
   } catch (error) {
-    // The signal may have ended a process that was frozen only by name: there is nothing to thaw then.
+    // The runtime thaws for SIGKILL by itself, so the process may have ended by now, or be about to.
     const isOver = ['notFound', 'unavailable'].includes(errorKind(error));
     if (isOver || /cannot resume a (stopped|deleted) container/.test(errorMessage(error))) return;
-    throw error;
+    if (!/container not paused/.test(errorMessage(error))) throw error;
   }
   const { state } = container;
   if (state.status !== 'paused') return;

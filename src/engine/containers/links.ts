@@ -7,6 +7,7 @@ import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
 import type { ContainerStore } from '#services/containers/store.ts';
 import { GantryError } from '#types/errors.ts';
+import { isUserDefined } from './create/validate.ts';
 
 /** A link to a running container. */
 export interface Link {
@@ -16,9 +17,14 @@ export interface Link {
   readonly environment: readonly string[];
 }
 
-/** Resolves `HostConfig.Links`. Throws `invalid` when a linked container does not run. */
+/** The container's legacy links; on user-defined networks links are names for the resolver instead. */
+export function legacyLinks({ hostConfig }: ContainerRecord): readonly string[] {
+  return isUserDefined(hostConfig.NetworkMode ?? 'default') ? [] : (hostConfig.Links ?? []);
+}
+
+/** Resolves the legacy links. Throws `invalid` when a linked container does not run. */
 export function resolveLinks(containers: Pick<ContainerStore, 'find'>, record: ContainerRecord): Link[] {
-  return (record.hostConfig.Links ?? []).map((text) => {
+  return legacyLinks(record).map((text) => {
     const [reference, alias] = parseLink(text);
     const container = containers.find(reference);
     if (!isAlive(container.state)) {
@@ -27,7 +33,10 @@ export function resolveLinks(containers: Pick<ContainerStore, 'find'>, record: C
         `Cannot link to a non running container: /${container.record.name} AS /${record.name}/${alias}`,
       );
     }
-    const ip = container.record.sandbox?.endpoints[0]?.ipAddress ?? '';
+    const endpoints = container.record.sandbox?.endpoints ?? [];
+    const ip = endpoints.find(({ networkName }) => networkName === 'bridge')?.ipAddress;
+    if (ip === undefined)
+      throw new GantryError('system', `container ${container.id} not attached to default bridge network`);
     const names = [alias, container.record.config.Hostname ?? '', container.record.name];
     return {
       container,

@@ -2,28 +2,31 @@
  * The network side of a start: which namespace the container gets, the endpoints in it, and the files that
  * tell it about names (/etc/hosts, /etc/hostname, /etc/resolv.conf).
  */
-import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContainerRecord, SandboxRecord } from '#services/containers/container.ts';
 import { isAlive } from '#services/containers/container.ts';
 import type { LiveContainer } from '#services/containers/live.ts';
-import type { Endpoint } from '#services/networks/contract.ts';
-import { parsePublishRequests } from '#services/networks/ports.ts';
+import type { Endpoint, NetworkDetails } from '#services/networks/contract.ts';
 import { errorMessage, GantryError, wrapError } from '#types/errors.ts';
+import type { EndpointSettings } from '#wire/engine.ts';
 import type { Services } from '../services.ts';
+import { isUserDefined } from './create/validate.ts';
+import { checkEndpointSettings, dnsNames, endpointRequest } from './endpoint-request.ts';
 import { hostsFile } from './hosts-file.ts';
-import { resolveLinks } from './links.ts';
+import { type Link, resolveLinks } from './links.ts';
+import { dnsOf, extraHosts, type NameFiles, nameFiles, refreshLinkingHosts } from './name-files.ts';
+import { attachResolver } from './resolver.ts';
 
 /** Where the container's network is, and its name files on the host. */
-export interface ContainerNetwork {
+export interface ContainerNetwork extends NameFiles {
   /** Path of the namespace to join; undefined: the host's. */
   readonly namespacePath: string | undefined;
-  /** Saved with the container when it has a sandbox of its own. */
+  /** Saved with the container when it has endpoints of its own. */
   readonly kept: SandboxRecord | undefined;
+  /** The wanted networks, completed with what is known of them. */
+  readonly networks: ContainerRecord['networks'];
   readonly hostname: string;
-  readonly hostsPath: string;
-  readonly hostnamePath: string;
-  readonly resolvConfPath: string;
   /** `ALIAS_PORT_…` variables of legacy links. */
   readonly linkEnvironment: readonly string[];
 }
@@ -48,8 +51,9 @@ function joinOther(services: Services, record: ContainerRecord, reference: strin
   }
   const directory = services.settings.paths.container(donor.id);
   return {
-    namespacePath: donor.record.sandbox?.path ?? `/proc/${state.pid}/ns/net`,
+    namespacePath: donor.record.sandbox?.path || `/proc/${state.pid}/ns/net`,
     kept: undefined,
+    networks: record.networks,
     hostname: donor.record.config.Hostname ?? '',
     hostsPath: join(directory, 'hosts'),
     hostnamePath: join(directory, 'hostname'),
@@ -68,7 +72,7 @@ function findDonor(services: Pick<Services, 'containers'>, reference: string): L
   }
 }
 
-function joinHost(services: Services, record: ContainerRecord): ContainerNetwork {
+async function joinHost(services: Services, record: ContainerRecord): Promise<ContainerNetwork> {
   const files = nameFiles(services, record);
   const extra = extraHosts(services, record);
   if (existsSync('/etc/hosts')) {
@@ -80,12 +84,16 @@ function joinHost(services: Services, record: ContainerRecord): ContainerNetwork
   }
   writeFileSync(files.hostnamePath, `${record.config.Hostname}\n`);
   writeFileSync(files.resolvConfPath, services.networks.resolvConf({ mode: 'host', ...dnsOf(services, record) }));
-  const network = services.networks.find('host');
-  services.events.publish('network', 'connect', network.id, { container: record.id, name: 'host', type: 'host' });
+  const network = services.networks.describe(services.networks.find('host').id);
+  const [name, settings] = wantedNetworks(services, record)[0] ?? ['host', {}];
+  const request = endpointRequest(record, network, { settings, links: [] });
+  const endpoint = await services.networks.connect({ id: record.id, path: '' }, request);
+  publishConnects(services, record, [endpoint]);
   return {
     ...files,
     namespacePath: undefined,
-    kept: undefined,
+    kept: { id: endpoint.endpointId, path: '', endpoints: [endpoint] },
+    networks: { ...record.networks, [name]: { ...settings, NetworkID: network.id } },
     hostname: record.config.Hostname ?? '',
     linkEnvironment: [],
   };
@@ -96,117 +104,98 @@ async function joinOwn(services: Services, record: ContainerRecord): Promise<Con
   const sandbox = await services.networks.createSandbox(record.id);
   undo.defer(() => services.networks.removeSandbox(record.id));
   const links = resolveLinks(services.containers, record);
-  const endpoints: Endpoint[] = [];
-  for (const [name, wanted] of wantedNetworks(record)) {
-    if (name === 'none') continue;
-    try {
-      endpoints.push(
-        await services.networks.connect(sandbox, {
-          network: name,
-          containerId: record.id,
-          containerName: record.name,
-          ...(wanted.MacAddress ? { macAddress: wanted.MacAddress } : {}),
-          ...(wanted.IPAMConfig?.IPv4Address ? { ipv4Address: wanted.IPAMConfig.IPv4Address } : {}),
-          aliases: wanted.Aliases ?? [],
-          publish: parsePublishRequests(record.config.ExposedPorts ?? {}, record.hostConfig),
-          exposed: exposedPorts(record),
-          links: links.map(({ container }) => container.id),
-          sysctls: {},
-        }),
-      );
-    } catch (error) {
-      throw wrapError('failed to set up container networking', error);
+  const networks: Record<string, EndpointSettings> = {};
+  const wanted = wantedNetworks(services, record);
+  try {
+    for (const [name, settings] of wanted) {
+      const network = services.networks.describe(services.networks.find(name).id);
+      networks[network.name] = joinedSettings(record, network, settings);
+      checkEndpointSettings(network, settings);
+      const linkedIds = links.map(({ container }) => container.id);
+      await services.networks.connect(sandbox, endpointRequest(record, network, { settings, links: linkedIds }));
     }
+    if (wanted.some(([name]) => isUserDefined(name))) {
+      await attachResolver(services, record, sandbox.path);
+      undo.defer(() => services.resolver?.detach(record.id));
+    }
+  } catch (error) {
+    throw wrapError('failed to set up container networking', error);
   }
-  const files = nameFiles(services, record);
-  const hostname = record.config.Hostname ?? '';
-  const own = endpoints.flatMap((endpoint) => [endpoint.ipAddress, endpoint.ipv6Address]).filter((ip) => ip !== '');
-  const linkLines = links.map(({ ip, names }) => ({ ip, names: names.join(' ') }));
-  writeFileSync(
-    files.hostsPath,
-    hostsFile({
-      own,
-      hostname,
-      domainname: record.config.Domainname ?? '',
-      extra: [...extraHosts(services, record), ...linkLines],
-    }),
-  );
-  writeFileSync(files.hostnamePath, `${hostname}\n`);
-  writeFileSync(files.resolvConfPath, services.networks.resolvConf({ mode: 'bridge', ...dnsOf(services, record) }));
+  const endpoints = services.networks.endpoints(record.id);
+  const files = writeFiles(services, record, { endpoints, links, names: wanted.map(([name]) => name) });
   publishConnects(services, record, endpoints);
+  refreshLinkingHosts(services, record, endpoints);
   undo.move();
   return {
     ...files,
     namespacePath: sandbox.path,
     kept: { id: sandbox.id, path: sandbox.path, endpoints },
-    hostname,
+    networks,
+    hostname: record.config.Hostname ?? '',
     linkEnvironment: links.flatMap((link) => link.environment),
   };
 }
 
-function publishConnects(services: Services, record: ContainerRecord, endpoints: readonly Endpoint[]): void {
-  const joined = endpoints.map((endpoint) => ({
-    id: endpoint.networkId as string,
-    name: endpoint.networkName,
-    type: 'bridge',
-  }));
-  if (joined.length === 0) joined.push({ id: services.networks.find('none').id, name: 'none', type: 'null' });
-  for (const { id, name, type } of joined) {
-    services.events.publish('network', 'connect', id, { container: record.id, name, type });
+/** Settings as they are kept: with the network's identity, and the names given there. */
+export function joinedSettings(
+  record: ContainerRecord,
+  network: NetworkDetails,
+  settings: EndpointSettings,
+): EndpointSettings {
+  const names = isUserDefined(network.name) ? { DNSNames: dnsNames(record, settings.Aliases ?? []) } : {};
+  return { ...settings, NetworkID: network.id, ...names };
+}
+
+function writeFiles(
+  services: Services,
+  record: ContainerRecord,
+  joined: { endpoints: readonly Endpoint[]; links: readonly Link[]; names: readonly string[] },
+): NameFiles {
+  const files = nameFiles(services, record);
+  const hostname = record.config.Hostname ?? '';
+  const own = joined.endpoints
+    .flatMap(({ ipAddress, ipv6Address }) => [ipAddress, ipv6Address])
+    .filter((ip) => ip !== '');
+  const linkLines = joined.links.map(({ ip, names }) => ({ ip, names: names.join(' ') }));
+  const extra = [...extraHosts(services, record), ...linkLines];
+  writeFileSync(files.hostsPath, hostsFile({ own, hostname, domainname: record.config.Domainname ?? '', extra }));
+  writeFileSync(files.hostnamePath, `${hostname}\n`);
+  const isResolved = services.resolver !== undefined && joined.names.some(isUserDefined);
+  const mode = isResolved ? 'resolver' : 'bridge';
+  writeFileSync(files.resolvConfPath, services.networks.resolvConf({ mode, ...dnsOf(services, record) }));
+  return files;
+}
+
+/** Publishes one `connect` event an endpoint. */
+export function publishConnects(
+  services: Pick<Services, 'events' | 'networks'>,
+  record: ContainerRecord,
+  endpoints: readonly Endpoint[],
+): void {
+  for (const { networkId, networkName } of endpoints) {
+    const type = services.networks.find(networkId).driver;
+    services.events.publish('network', 'connect', networkId, { container: record.id, name: networkName, type });
   }
 }
 
-/** Networks the container wants to be in; `default` is the default bridge. */
-function wantedNetworks(record: ContainerRecord): [string, NonNullable<ContainerRecord['networks'][string]>][] {
+/** Networks the container wants to be in, the one its mode names first: that gets the first interface. */
+function wantedNetworks(services: Pick<Services, 'networks'>, record: ContainerRecord): [string, EndpointSettings][] {
+  if (record.hasLeftNetworks === true) return [];
   const mode = record.hostConfig.NetworkMode ?? 'default';
-  const primary = mode === 'default' ? 'bridge' : mode;
-  const entries = Object.entries(record.networks).map(([name, settings]): [string, NonNullable<typeof settings>] => [
+  const primary = canonicalName(services, mode === 'default' ? 'bridge' : mode);
+  const entries = Object.entries(record.networks).map(([name, settings]): [string, EndpointSettings] => [
     name === 'default' ? 'bridge' : name,
-    settings ?? {},
+    settings,
   ]);
-  if (!entries.some(([name]) => name === primary)) entries.unshift([primary, {}]);
-  return entries;
+  if (entries.length === 0) return [[primary, {}]];
+  return entries.sort(([a], [b]) => Number(b === primary) - Number(a === primary));
 }
 
-function exposedPorts(record: ContainerRecord): { protocol: 'tcp' | 'udp' | 'sctp'; port: number }[] {
-  return Object.keys(record.config.ExposedPorts ?? {}).map((port) => {
-    const [number, protocol] = port.split('/');
-    return { port: Number(number), protocol: (protocol ?? 'tcp') as 'tcp' | 'udp' | 'sctp' };
-  });
-}
-
-function nameFiles(
-  services: Pick<Services, 'settings'>,
-  record: ContainerRecord,
-): Pick<ContainerNetwork, 'hostsPath' | 'hostnamePath' | 'resolvConfPath'> {
-  const directory = services.settings.paths.container(record.id);
-  mkdirSync(directory, { recursive: true, mode: 0o710 });
-  return {
-    hostsPath: join(directory, 'hosts'),
-    hostnamePath: join(directory, 'hostname'),
-    resolvConfPath: join(directory, 'resolv.conf'),
-  };
-}
-
-function extraHosts(services: Services, record: ContainerRecord): { ip: string; names: string }[] {
-  return (record.hostConfig.ExtraHosts ?? []).flatMap((line) => {
-    const split = line.indexOf(':');
-    const name = line.slice(0, split);
-    const ip = line.slice(split + 1);
-    const addresses = ip === 'host-gateway' ? services.networks.hostGateway() : [ip.replace(/^\[(.*)\]$/, '$1')];
-    return addresses.map((address) => ({ ip: address, names: name }));
-  });
-}
-
-function dnsOf(
-  services: Services,
-  record: ContainerRecord,
-): { servers: readonly string[]; search: readonly string[]; options: readonly string[] } {
-  const { hostConfig } = record;
-  const { dns, dnsSearch, dnsOptions } = services.settings.current().defaults;
-  return {
-    servers: hostConfig.Dns?.length ? hostConfig.Dns : dns,
-    search: hostConfig.DnsSearch?.length ? hostConfig.DnsSearch : dnsSearch,
-    options: hostConfig.DnsOptions?.length ? hostConfig.DnsOptions : dnsOptions,
-  };
+/** The name of a network given by name or ID; as given when there is none yet. */
+export function canonicalName(services: Pick<Services, 'networks'>, reference: string): string {
+  try {
+    return services.networks.find(reference).name;
+  } catch {
+    return reference;
+  }
 }

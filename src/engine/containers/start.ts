@@ -92,7 +92,7 @@ async function launch(services: Services, container: LiveContainer): Promise<voi
   const sandbox = await joinNetwork(services, container.record);
   undo.defer(() => services.networks.removeSandbox(id));
 
-  const record: ContainerRecord = { ...container.record, sandbox: sandbox.kept };
+  const record: ContainerRecord = { ...container.record, sandbox: sandbox.kept, networks: sandbox.networks };
   const spec = specFor(services, record, { network: sandbox, volumes: volumes.paths, prepared: prepared.sources });
   writeFileSync(join(paths.bundle(id), 'config.json'), JSON.stringify(spec.spec), { mode: 0o600 });
 
@@ -170,6 +170,7 @@ async function run(services: Services, container: LiveContainer, launched: Launc
   container.oomKilled = false;
   container.update({
     sandbox: record.sandbox,
+    networks: record.networks,
     shimAddress: shim.address,
     hasBeenStartedBefore: true,
     state: { status: 'running', pid: created.pid, startedAt: now(), finishedAt: before.finishedAt ?? ZERO_TIME },

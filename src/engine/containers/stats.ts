@@ -43,6 +43,6 @@ function takeSample(services: Services, container: LiveContainer): StatsSample {
     ...base,
     cgroup: readCgroupStatistics(state.pid),
     systemCpuNs: systemCpuUsageNs(),
-    networks: record.sandbox === undefined ? undefined : services.networks.statistics(record.sandbox),
+    networks: !record.sandbox?.path ? undefined : services.networks.statistics(record.sandbox),
   };
 }

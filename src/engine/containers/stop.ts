@@ -39,7 +39,10 @@ export async function stopContainer(
   try {
     await stopRunning(services, container, options);
   } catch (error) {
-    throw wrapError(`cannot stop container: ${reference}`, error);
+    // Compat: a bad signal, too, is a 500 here.
+    const wrapped = wrapError(`cannot stop container: ${reference}`, error);
+    if (wrapped.kind !== 'invalid') throw wrapped;
+    throw new GantryError('system', wrapped.message, { cause: error });
   }
 }
 

@@ -75,14 +75,15 @@ function timeFilterNs(text: string): bigint {
   return time;
 }
 
-/** `label` (all must match) and `label!` (none may). */
+/** `label` (all must match) and `label!`. Compat: several of those exclude only what matches all of them. */
 export function matchesLabels(labels: Readonly<Record<string, string>>, filters: Filters): boolean {
   const has = (wanted: string): boolean => {
     const equals = wanted.indexOf('=');
     const key = equals < 0 ? wanted : wanted.slice(0, equals);
     return Object.hasOwn(labels, key) && (equals < 0 || labels[key] === wanted.slice(equals + 1));
   };
-  return (filters.get('label') ?? []).every(has) && !(filters.get('label!') ?? []).some(has);
+  const excluded = filters.get('label!') ?? [];
+  return (filters.get('label') ?? []).every(has) && !(excluded.length > 0 && excluded.every(has));
 }
 
 /** Compat: of several bounds the narrowest counts, in a list. */
@@ -96,10 +97,8 @@ function timeBounds(images: ImageStore, filters: Filters): { before: bigint | un
     ...(filters.get('until') ?? []).map((text) => timeFilterNs(text)),
   ];
   const since = (filters.get('since') ?? []).flatMap(created);
-  return {
-    before: before.length === 0 ? undefined : before.reduce((least, time) => (time < least ? time : least)),
-    since: since.length === 0 ? undefined : since.reduce((most, time) => (time > most ? time : most)),
-  };
+  const ascending = (a: bigint, b: bigint): number => (a < b ? -1 : 1);
+  return { before: before.toSorted(ascending)[0], since: since.toSorted(ascending).at(-1) };
 }
 
 /** The summaries, newest first. */

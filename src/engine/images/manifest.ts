@@ -154,6 +154,8 @@ export function checkImageManifest(manifest: Manifest & { kind: 'image' }): void
   if (config.sizeBytes > CONFIG_LIMIT_BYTES) {
     throw invalid(`image configuration of ${config.sizeBytes} bytes is larger than ${CONFIG_LIMIT_BYTES} bytes`);
   }
+  if (!config.digest.startsWith('sha256:'))
+    throw invalid(`image configuration ${config.digest}: unsupported digest algorithm`);
   for (const layer of layers) {
     if (FOREIGN_LAYER_TYPE.test(layer.mediaType)) {
       throw invalid(

@@ -48,14 +48,15 @@ export interface PullOptions {
   readonly reference: Reference;
   readonly platform?: Platform;
   readonly credentials: RegistryCredentials;
+  readonly metaHeaders?: Readonly<Record<string, string>>;
   readonly write: WriteProgress;
 }
 
 /** Pulls a reference or all tags of a repository. */
 export async function pullImage(context: PullContext, options: PullOptions, signal: AbortSignal): Promise<void> {
-  const { reference, credentials, write } = options;
+  const { reference, credentials, metaHeaders = {}, write } = options;
   if (familiarName(reference) === 'scratch') throw new GantryError('forbidden', "'scratch' is a reserved name");
-  const access = { domain: reference.domain, path: reference.path, credentials };
+  const access = { domain: reference.domain, path: reference.path, credentials, metaHeaders };
   try {
     await context.registries.pull(
       access,
@@ -260,7 +261,7 @@ class Pull {
     const { digest, sizeBytes } = layer;
     // Whoever else waits for the layer keeps this going after the client has left.
     const open: LayerSource['open'] = (offset, signal) =>
-      this.#repository.openBlob({ digest, sizeBytes }, offset, signal);
+      this.#repository.openBlob({ digest, sizeBytes }, { offset }, signal);
     return { digest, sizeBytes, diffId, open };
   }
 

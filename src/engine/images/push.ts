@@ -39,13 +39,14 @@ export interface PushOptions {
   readonly reference: Reference;
   readonly platform?: Platform;
   readonly credentials: RegistryCredentials;
+  readonly metaHeaders?: Readonly<Record<string, string>>;
   readonly write: WriteProgress;
 }
 
 /** Pushes a tag or all tags of a name. */
 export async function pushImage(context: PushContext, options: PushOptions, signal: AbortSignal): Promise<void> {
   const { images, registries, emit } = context;
-  const { reference, credentials, write, platform } = options;
+  const { reference, credentials, metaHeaders = {}, write, platform } = options;
   if (platform !== undefined && !isNameOnly(reference)) {
     resolveForPlatform(images, familiarString(reference), platform);
   }
@@ -53,7 +54,7 @@ export async function pushImage(context: PushContext, options: PushOptions, sign
   if (images.referencesByName(reference).length === 0) {
     throw new GantryError('system', `An image does not exist locally with the tag: ${familiarName(reference)}`);
   }
-  const access = { domain: reference.domain, path: reference.path, credentials };
+  const access = { domain: reference.domain, path: reference.path, credentials, metaHeaders };
   try {
     await registries.push(access, (repository) => new Push(context, options, { repository, signal }).run(), signal);
   } catch (error) {

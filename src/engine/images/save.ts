@@ -7,7 +7,7 @@ import type { Image } from '#services/images/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
 import { parseTime } from '#system/clock/clock.ts';
-import { type Digest, digestHex, digestOf } from '#types/digest.ts';
+import { chainIds, type Digest, digestHex, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '#types/platform.ts';
 import {
@@ -68,8 +68,27 @@ export function saveImages(
   }
   const pieces = archivePieces(context.images, chosen);
   for (const { image } of chosen) context.emit('image', 'save', image.id, imageAttributes(image, image.id));
-  return writeArchive(context.tar, pieces);
+  return heldArchive(context, chosen, pieces);
 }
+
+/** What is being saved stays until the last byte, whoever removes its images meanwhile. */
+async function* heldArchive(
+  { images, tar }: { images: ImageStore; tar: TarCodec },
+  chosen: readonly Chosen[],
+  pieces: readonly TarPiece[],
+): AsyncGenerator<Buffer> {
+  using hold = images.hold();
+  for (const { image } of chosen) {
+    for (const [index, chainId] of imageChain(image).entries()) {
+      hold.layers.add(chainId);
+      const blob = images.layerBlob(image.config.rootfs.diff_ids[index] as Digest);
+      if (blob !== undefined) hold.lease.digests.add(blob.digest);
+    }
+  }
+  yield* writeArchive(tar, pieces);
+}
+
+const imageChain = (image: Image): Digest[] => chainIds(image.config.rootfs.diff_ids);
 
 function filePiece(path: string, bytes: Buffer, modifiedNs = 0n): TarPiece {
   const once = async function* (): AsyncGenerator<Buffer> {

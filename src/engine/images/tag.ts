@@ -2,7 +2,6 @@
 import type { ImageStore } from '#services/images/store.ts';
 import { GantryError } from '#types/errors.ts';
 import {
-  canonicalName,
   familiarName,
   familiarString,
   parseReference,
@@ -15,8 +14,7 @@ import { type EmitEvent, imageAttributes } from './remove.ts';
 /** The reference a repository and a tag make; throws docker's texts. */
 export function makeReference(repository: string, tag: string): Reference {
   const reference = parseReference(repository);
-  if (reference.digest !== undefined)
-    throw new GantryError('invalid', 'refusing to create a tag with a digest reference');
+  if (reference.digest !== undefined) throw new GantryError('invalid', 'cannot import digest reference');
   return tag === '' ? withDefaultTag(reference) : withTag(reference, tag);
 }
 
@@ -49,9 +47,6 @@ export function nameImage(
   id: Parameters<ImageStore['get']>[0],
   options: { reference: Reference; emit: EmitEvent },
 ): void {
-  if (canonicalName(options.reference) === 'docker.io/library/scratch') {
-    throw new GantryError('invalid', "'scratch' is a reserved name");
-  }
   images.addReference(options.reference, id);
   options.emit('image', 'tag', id, imageAttributes(images.get(id), familiarString(options.reference)));
 }

@@ -1,5 +1,6 @@
 /** Network use-cases that read: the list with docker's filters, and what inspect shows. */
 import type { NetworkDetails } from '#services/networks/contract.ts';
+import { isPredefined } from '#services/networks/store.ts';
 import { GantryError } from '#types/errors.ts';
 import type { Network } from '#wire/engine.ts';
 import { matchesLabels } from '../containers/list.ts';
@@ -18,14 +19,14 @@ const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
   ['false', false],
 ]);
 
-/** The networks a filter selects. Compat: the list never names containers. */
-export function listNetworks(services: NetworkServices, filters: Filters): Network[] {
+/** The networks a filter selects. Compat: the list names containers for old clients only. */
+export function listNetworks(services: NetworkServices, filters: Filters, withContainers: boolean): Network[] {
   const isWanted = networkFilter(filters);
   return services.networks
     .list()
     .map(({ id }) => services.networks.describe(id))
     .filter(isWanted)
-    .map((network) => shown(network, false));
+    .map((network) => shown(network, withContainers));
 }
 
 /** One network by name, ID or ID prefix; another scope than `scope` (empty: any) does not count. */
@@ -35,13 +36,15 @@ export function inspectNetwork(services: NetworkServices, reference: string, sco
   return shown(services.networks.describe(id), true);
 }
 
-/** Throws `invalid` for bad values. All networks here are predefined ones, which are never dangling. */
+/** Throws `invalid` for bad values. */
 function networkFilter(filters: Filters): (network: NetworkDetails) => boolean {
   const types = filters.get('type') ?? [];
   for (const type of types) {
     if (type !== 'builtin' && type !== 'custom') throw new GantryError('invalid', `invalid filter: 'type'='${type}'`);
   }
-  const [dangling] = filters.get('dangling') ?? [];
+  const danglings = filters.get('dangling') ?? [];
+  if (danglings.length > 1) throw new GantryError('invalid', 'got more than one value for filter key "dangling"');
+  const [dangling] = danglings;
   if (dangling !== undefined && !BOOLEANS.has(dangling)) {
     throw new GantryError(
       'invalid',
@@ -50,34 +53,42 @@ function networkFilter(filters: Filters): (network: NetworkDetails) => boolean {
   }
   const isAny = (key: string, test: (value: string) => boolean): boolean => filters.get(key)?.some(test) ?? true;
   return (network) =>
-    (dangling === undefined || BOOLEANS.get(dangling) === false) &&
-    (types.length === 0 || types.includes('builtin')) &&
+    // Compat: the list names no containers, so every user-defined network counts as dangling there.
+    (dangling === undefined || BOOLEANS.get(dangling) === !isPredefined(network.name)) &&
+    (types.length === 0 || types.includes(isPredefined(network.name) ? 'builtin' : 'custom')) &&
     isAny('driver', (value) => network.driver === value) &&
     isAny('id', (value) => network.id.includes(value)) &&
     isAny('name', (value) => network.name.includes(value)) &&
     isAny('scope', (value) => network.scope === value) &&
-    matchesLabels({}, filters.get('label') ?? []);
+    matchesLabels(network.labels, filters.get('label') ?? []);
 }
 
 function shown(network: NetworkDetails, withContainers: boolean): Network {
-  const config = network.subnets?.map(({ subnet, gateway }) => ({ Subnet: subnet, Gateway: gateway })) ?? null;
+  const config =
+    network.subnets?.map(({ subnet, ipRange, gateway, auxiliaryAddresses }) => ({
+      Subnet: subnet,
+      ...(ipRange ? { IPRange: ipRange } : {}),
+      ...(gateway ? { Gateway: gateway } : {}),
+      ...(auxiliaryAddresses ? { AuxiliaryAddresses: auxiliaryAddresses } : {}),
+    })) ?? null;
+  const { driver, options } = network.ipam;
   return {
     Name: network.name,
     Id: network.id,
     Created: network.createdAt,
     Scope: network.scope,
     Driver: network.driver,
-    EnableIPv4: true,
-    EnableIPv6: false,
-    IPAM: { Driver: 'default', Options: null, Config: config } as unknown as NonNullable<Network['IPAM']>,
-    Internal: false,
-    Attachable: false,
-    Ingress: false,
-    ConfigFrom: { Network: '' },
-    ConfigOnly: false,
+    EnableIPv4: network.ipv4,
+    EnableIPv6: network.ipv6,
+    IPAM: { Driver: driver, Options: options, Config: config } as unknown as NonNullable<Network['IPAM']>,
+    Internal: network.internal,
+    Attachable: network.attachable,
+    Ingress: network.ingress,
+    ConfigFrom: { Network: network.configFrom },
+    ConfigOnly: network.configOnly,
     Containers: withContainers ? containersOf(network) : {},
     Options: { ...network.options },
-    Labels: {},
+    Labels: { ...network.labels },
   };
 }
 

@@ -16,12 +16,12 @@ export function deleteManifest(
   const { repository, reference } = request;
   if (reference.kind === 'tag') {
     const digest = services.store.deleteTag(repository, reference.tag);
-    if (digest === undefined) throw manifestUnknown(services, repository, reference);
+    if (digest === undefined) throw manifestUnknown(repository, reference);
     publish(services, caller, 'delete', { repository, tag: reference.tag, digest });
     return;
   }
   const outcome = services.store.deleteManifest(repository, reference.digest);
-  if (outcome === 'unknown') throw manifestUnknown(services, repository, reference);
+  if (outcome === 'unknown') throw manifestUnknown(repository, reference);
   if (outcome === 'inUse')
     throw new RegistryError('UNSUPPORTED', { message: 'an index names this manifest; delete the index first' });
   publish(services, caller, 'delete', { repository, digest: reference.digest });

@@ -1,11 +1,12 @@
 /** Gives a blob of a repository; in a cache, streamed from the upstream while it is stored. */
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import type { RepositoryName } from '#services/registry/contract.ts';
 import type { Digest } from '#types/digest.ts';
 import { RegistryError } from '#types/registry-error.ts';
 import { type Caller, publish, type RegistryServices } from './services.ts';
 
-const READ_CHUNK_BYTES = 256 * 1024;
+/** Read and sent one at a time, so that a slow reader holds little. */
+const READ_CHUNK_BYTES = 128 * 1024;
 
 /** A blob that can be read, whole or in part. */
 export interface ReadableBlob {
@@ -25,14 +26,22 @@ export async function findBlob(
   const sizeBytes = store.blobSize(repository, digest);
   if (sizeBytes !== undefined && store.files.size(digest) === sizeBytes) {
     const path = store.files.path(digest);
-    return {
-      sizeBytes,
-      read: (start, end) => createReadStream(path, { start, end, highWaterMark: READ_CHUNK_BYTES, signal }),
-    };
+    return { sizeBytes, read: (start, end) => readRange(path, start, end) };
   }
   const fetched = await upstream?.blob(repository, digest, signal);
   if (fetched === undefined) throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
   return fetched;
+}
+
+async function* readRange(path: string, start: number, end: number): AsyncGenerator<Uint8Array> {
+  await using file = await open(path, 'r');
+  for (let at = start; at <= end; ) {
+    const length = Math.min(READ_CHUNK_BYTES, end + 1 - at);
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(length), 0, length, at);
+    if (bytesRead === 0) throw new RegistryError('UNKNOWN', { message: 'the blob was cut while it was read' });
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
 }
 
 /** Tells the webhooks that a blob is being pulled. */

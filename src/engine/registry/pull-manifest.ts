@@ -4,7 +4,7 @@ import type { ManifestReference } from '#services/registry/names.ts';
 import { RegistryError } from '#types/registry-error.ts';
 import { type Caller, publish, type RegistryServices } from './services.ts';
 
-/** The manifest. Throws NAME_UNKNOWN or MANIFEST_UNKNOWN. `isPull` is false when only its head is asked for. */
+/** The manifest. Throws MANIFEST_UNKNOWN. `isPull` is false when only its head is asked for. */
 export async function pullManifest(
   services: RegistryServices,
   caller: Caller,
@@ -16,7 +16,7 @@ export async function pullManifest(
     services.upstream === undefined
       ? services.store.manifest(repository, reference)
       : await services.upstream.manifest(repository, reference, signal);
-  if (manifest === undefined) throw manifestUnknown(services, repository, reference);
+  if (manifest === undefined) throw manifestUnknown(repository, reference);
   if (isPull) {
     publish(services, caller, 'pull', {
       mediaType: manifest.mediaType,
@@ -30,13 +30,8 @@ export async function pullManifest(
   return manifest;
 }
 
-/** The error for a manifest that is not there. */
-export function manifestUnknown(
-  services: RegistryServices,
-  repository: RepositoryName,
-  reference: ManifestReference,
-): RegistryError {
-  if (!services.store.isKnown(repository)) return new RegistryError('NAME_UNKNOWN', { detail: { name: repository } });
+/** The error for a manifest that is not there. Compat: also in a repository that is not, as clients know it. */
+export function manifestUnknown(repository: RepositoryName, reference: ManifestReference): RegistryError {
   const detail = reference.kind === 'tag' ? { Tag: reference.tag } : { Name: repository, Revision: reference.digest };
   return new RegistryError('MANIFEST_UNKNOWN', { detail });
 }

@@ -4,7 +4,7 @@ import { quotaError } from '#services/registry/quotas.ts';
 import type { Upload } from '#services/registry/uploads.ts';
 import type { Digest } from '#types/digest.ts';
 import { RegistryError } from '#types/registry-error.ts';
-import { type Caller, publish, type RegistryServices, requireWritable } from './services.ts';
+import { type Caller, isOutOfSpace, publish, type RegistryServices, requireWritable } from './services.ts';
 
 /** Repositories looked at when a mount names none. */
 const MAX_MOUNT_SOURCES = 1000;
@@ -48,7 +48,8 @@ export async function appendToUpload(
     await services.uploads.append(upload, part.body, options, signal);
   } catch (error) {
     // What may not grow further would only hold its bytes until it expires.
-    if (error instanceof RegistryError && error.code === 'DENIED') services.uploads.cancel(upload);
+    const isRefused = error instanceof RegistryError && error.code === 'DENIED';
+    if (isRefused || isOutOfSpace(error)) services.uploads.cancel(upload);
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import type { EventAction, Notifier, RegistryEvent } from '#services/registry/no
 import type { Quotas } from '#services/registry/quotas.ts';
 import type { RegistryStore } from '#services/registry/store.ts';
 import type { Uploads } from '#services/registry/uploads.ts';
+import { isDiskFull } from '#system/database/database.ts';
 import { RegistryError } from '#types/registry-error.ts';
 import type { UpstreamCache } from './upstream-cache.ts';
 
@@ -45,4 +46,9 @@ export function publish(
   const length = target.size === undefined ? {} : { length: target.size };
   const actor = caller.actor.user === undefined ? {} : { name: caller.actor.user };
   services.notifier.publish({ action, target: { ...target, ...length }, request: caller.request, actor });
+}
+
+/** Whether a write failed because the disk is full. */
+export function isOutOfSpace(error: unknown): boolean {
+  return isDiskFull(error) || (error instanceof Error && 'code' in error && error.code === 'ENOSPC');
 }

@@ -64,7 +64,8 @@ async function measure(services: Services): Promise<Measured> {
 /** Configs, manifests and references lie in the database. */
 async function metadataBytes({ settings }: Services): Promise<number> {
   let sizeBytes = 0;
-  for (const suffix of ['', '-wal', '-shm']) sizeBytes += await allocatedBytes(`${settings.paths.database}${suffix}`);
+  for (const suffix of ['', '-wal', '-shm', '-reserve'])
+    sizeBytes += await allocatedBytes(`${settings.paths.database}${suffix}`);
   return sizeBytes;
 }
 

@@ -30,7 +30,7 @@ export function systemInfo(services: Services, sources: InfoSources, apiMinor: n
     DriverStatus: driverStatus(services, sources),
     Plugins: {
       Volume: ['local'],
-      Network: ['bridge', 'host', 'null'],
+      Network: services.networks.driverNames(),
       Authorization: null,
       // Compat: `none` is no plugin.
       Log: services.logs.names.filter((name) => name !== 'none'),

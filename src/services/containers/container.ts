@@ -59,6 +59,7 @@ export function isAlive(state: ContainerState): state is AliveState {
 /** The container's network attachment while its sandbox exists. */
 export interface SandboxRecord {
   readonly id: Id;
+  /** Namespace file; empty: the host's namespace. */
   readonly path: string;
   readonly endpoints: readonly Endpoint[];
 }
@@ -90,8 +91,10 @@ export interface ContainerRecord {
   readonly mounts: readonly MountPoint[];
   /** What the mounts of type `image` show: one snapshot each, never written to. */
   readonly imageMounts?: readonly ImageMount[];
-  /** Network name → wanted settings. */
+  /** Network name → wanted settings. Empty: the network its mode names. */
   readonly networks: Readonly<Record<string, EndpointSettings>>;
+  /** It was disconnected from its last network. */
+  readonly hasLeftNetworks?: boolean;
   readonly state: ContainerState;
   readonly restartCount: number;
   readonly hasBeenManuallyStopped: boolean;

@@ -79,8 +79,10 @@ export class LiveContainer {
     return this.#record.state;
   }
 
-  /** Saves a changed record durably. */
+  /** Saves a changed record durably; what changes nothing costs no write. */
   update(changes: Partial<ContainerRecord>): void {
+    const fields = Object.keys(changes) as (keyof ContainerRecord)[];
+    if (fields.every((field) => Object.is(changes[field], this.#record[field]))) return;
     const next = { ...this.#record, ...changes };
     this.#save(next);
     this.#record = next;

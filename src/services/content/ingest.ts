@@ -31,7 +31,9 @@ export class FileIngest implements Ingest {
   readonly #file: FileHandle;
   readonly #hash: Hash = createHash('sha256');
   #offset = 0;
-  #pieces: Uint8Array[] = [];
+  /** Chunks are copied together: those that wait for a write would outlive the cheap collections. */
+  #piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  #other = Buffer.allocUnsafeSlow(PIECE_BYTES);
   #gathered = 0;
   #writing: Promise<void> = Promise.resolve();
   #keep: boolean;
@@ -89,28 +91,31 @@ export class FileIngest implements Ingest {
     }
     if (this.#options.hashedElsewhere !== true) this.#hash.update(chunk);
     this.#offset += chunk.length;
-    this.#pieces.push(chunk);
-    this.#gathered += chunk.length;
     passBytes(chunk.length);
-    if (this.#gathered >= PIECE_BYTES) await this.#write();
+    for (let at = 0; at < chunk.length; ) {
+      const count = Math.min(PIECE_BYTES - this.#gathered, chunk.length - at);
+      this.#piece.set(chunk.subarray(at, at + count), this.#gathered);
+      at += count;
+      this.#gathered += count;
+      if (this.#gathered === PIECE_BYTES) await this.#write(this.#offset - (chunk.length - at));
+    }
   }
 
   /** Waits for the write before and begins the next; a failure shows at the next one. */
-  async #write(): Promise<void> {
+  async #write(end: number): Promise<void> {
     await this.#writing;
-    const pieces = this.#pieces;
-    this.#pieces = [];
+    const piece = this.#piece.subarray(0, this.#gathered);
+    [this.#piece, this.#other] = [this.#other, this.#piece];
     this.#gathered = 0;
-    const end = this.#offset;
     this.#writing = (async () => {
-      await writeWhole(this.#file, pieces);
+      await writeWhole(this.#file, [piece]);
       this.growth.grow(end);
     })();
     this.#writing.catch(() => {});
   }
 
   async flush(): Promise<void> {
-    if (this.#gathered > 0) await this.#write();
+    if (this.#gathered > 0) await this.#write(this.#offset);
     await this.#writing;
   }
 

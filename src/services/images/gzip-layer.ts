@@ -5,6 +5,7 @@
  */
 import { promisify } from 'node:util';
 import { constants, crc32, deflateRaw } from 'node:zlib';
+import { passBytes } from '#system/kernel/buffers.ts';
 
 const compress = promisify(deflateRaw) as (
   input: Uint8Array,
@@ -58,6 +59,7 @@ export async function* gzipLayer(source: AsyncIterable<Buffer>): AsyncGenerator<
     work.catch(() => undefined);
     pending.push(work);
     dictionary = block.subarray(Math.max(0, block.length - WINDOW_BYTES));
+    passBytes(block.length);
     if (pending.length >= BLOCKS_LIMIT) yield (await pending.shift()) as Buffer;
   }
   for (const work of pending) yield await work;

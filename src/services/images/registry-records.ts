@@ -96,6 +96,17 @@ export class RegistryRecords {
     );
   }
 
+  /** Indexes an image was chosen from, as they were added. */
+  indexes(image: Digest): StoredManifest[] {
+    return this.#database
+      .all('SELECT digest, media_type, bytes FROM image_indexes WHERE image = ? ORDER BY rowid', image)
+      .map((row) => ({
+        digest: String(row['digest']) as Digest,
+        mediaType: String(row['media_type']),
+        bytes: Buffer.from(row['bytes'] as Uint8Array),
+      }));
+  }
+
   /** A manifest or index by digest, whichever image it belongs to. */
   manifest(digest: Digest): StoredManifest | undefined {
     const row =

@@ -329,7 +329,7 @@ export class ImageStore implements Images {
     const stored = storedString(reference);
     const image = this.#references.get(stored);
     if (image === undefined) throw new GantryError('notFound', 'reference does not exist');
-    this.#database.run('DELETE FROM image_references WHERE name = ?', stored);
+    this.#database.removal(() => this.#database.run('DELETE FROM image_references WHERE name = ?', stored));
     this.#references.delete(stored);
     this.#images.get(image)?.references.delete(stored);
   }
@@ -338,7 +338,7 @@ export class ImageStore implements Images {
   async remove(id: Digest): Promise<Digest[]> {
     const record = this.#images.get(id);
     if (record === undefined) throw noSuchImage(id);
-    this.#database.transaction(() => {
+    this.#database.removal(() => {
       this.#database.run('DELETE FROM image_references WHERE image = ?', id);
       this.#database.run('DELETE FROM images WHERE id = ?', id);
       this.#database.run('UPDATE images SET parent = NULL WHERE parent = ?', id);

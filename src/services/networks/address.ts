@@ -1,98 +1,106 @@
 /**
- * IPv4 addresses and subnets as numbers, and the choice of free ones. Pure.
- * Docker derives a container's MAC address from its IPv4 address (02:42 and the four bytes).
+ * IP addresses and subnets of both families as numbers, and Docker's MAC address of an IPv4 address. Pure.
+ * A prefix always has its host bits cleared.
  */
-import { isIPv4 } from 'node:net';
+import { isIPv4, isIPv6 } from 'node:net';
+import { addressBytes } from '#system/netlink/route.ts';
 import { GantryError } from '#types/errors.ts';
 
-/** An IPv4 subnet; `base` has its host bits cleared. */
-export interface Subnet {
-  readonly base: number;
-  readonly prefixLength: number;
+export type Family = 4 | 6;
+
+/** One address. */
+export interface IpAddress {
+  readonly family: Family;
+  readonly value: bigint;
 }
 
-/** A pool subnets of one size are cut from. */
-export interface AddressPool {
-  readonly base: string;
-  readonly size: number;
+/** A subnet; `base` has its host bits cleared. */
+export interface Prefix {
+  readonly family: Family;
+  readonly base: bigint;
+  readonly length: number;
 }
 
-/** Docker's built-in --default-address-pool list. */
-export const DEFAULT_ADDRESS_POOLS: readonly AddressPool[] = [
-  { base: '172.17.0.0/16', size: 16 },
-  { base: '172.18.0.0/16', size: 16 },
-  { base: '172.19.0.0/16', size: 16 },
-  { base: '172.20.0.0/14', size: 16 },
-  { base: '172.24.0.0/14', size: 16 },
-  { base: '172.28.0.0/14', size: 16 },
-  { base: '192.168.0.0/16', size: 20 },
-];
-
-/** Number of a dotted address. */
-export function parseIpv4(address: string): number {
-  if (!isIPv4(address)) throw new GantryError('invalid', `invalid IPv4 address: ${address}`);
-  return address.split('.').reduce((value, byte) => value * 256 + Number(byte), 0);
+/** Bits of an address. */
+export function bitsOf(family: Family): number {
+  return family === 4 ? 32 : 128;
 }
 
-/** Dotted text of a number. */
-export function formatIpv4(address: number): string {
-  return [24, 16, 8, 0].map((shift) => (address >>> shift) & 255).join('.');
+/** Number of a dotted or colon address; undefined when it is neither. */
+export function tryParseIp(text: string): IpAddress | undefined {
+  if (isIPv4(text))
+    return { family: 4, value: BigInt(text.split('.').reduce((sum, byte) => sum * 256 + Number(byte), 0)) };
+  if (!isIPv6(text) || text.includes('%')) return undefined;
+  return { family: 6, value: BigInt(`0x${addressBytes(text).toString('hex')}`) };
+}
+
+/** Like `tryParseIp`; throws `invalid`. */
+export function parseIp(text: string): IpAddress {
+  const address = tryParseIp(text);
+  if (address === undefined) throw new GantryError('invalid', `invalid IP address: ${text}`);
+  return address;
+}
+
+/** Canonical text (RFC 5952 for IPv6). */
+export function formatIp({ family, value }: IpAddress): string {
+  if (family === 4) return [24n, 16n, 8n, 0n].map((shift) => Number((value >> shift) & 255n)).join('.');
+  const words = Array.from({ length: 8 }, (_, index) => Number((value >> BigInt(112 - index * 16)) & 0xffffn));
+  const { start, length } = longestZeroRun(words);
+  const text = (part: readonly number[]): string => part.map((word) => word.toString(16)).join(':');
+  if (length < 2) return text(words);
+  return `${text(words.slice(0, start))}::${text(words.slice(start + length))}`;
+}
+
+function longestZeroRun(words: readonly number[]): { start: number; length: number } {
+  let best = { start: 0, length: 0 };
+  for (let start = 0; start < words.length; start += 1) {
+    let length = 0;
+    while (words[start + length] === 0) length += 1;
+    if (length > best.length) best = { start, length };
+  }
+  return best;
 }
 
 /** How many addresses a prefix covers. */
-function sizeOf(prefixLength: number): number {
-  return 2 ** (32 - prefixLength);
+export function sizeOf(prefix: { readonly family: Family; readonly length: number }): bigint {
+  return 1n << BigInt(bitsOf(prefix.family) - prefix.length);
 }
 
-/** Parses `10.1.2.3/16` into the address and its subnet. */
-export function parseCidr(text: string): { address: number; subnet: Subnet } {
-  const [addressText = '', prefixText = ''] = text.split('/');
-  const prefixLength = Number(prefixText);
-  if (!isIPv4(addressText) || !/^\d{1,2}$/.test(prefixText) || prefixLength > 32 || text.split('/').length !== 2) {
-    throw new GantryError('invalid', `invalid CIDR address: ${text}`);
-  }
-  const address = parseIpv4(addressText);
-  return { address, subnet: { base: address - (address % sizeOf(prefixLength)), prefixLength } };
+/** The prefix of this length an address lies in. */
+export function prefixOf({ family, value }: IpAddress, length: number): Prefix {
+  return { family, base: value - (value % sizeOf({ family, length })), length };
 }
 
-export function formatSubnet(subnet: Subnet): string {
-  return `${formatIpv4(subnet.base)}/${subnet.prefixLength}`;
+/** Parses `10.1.2.3/16` into the address and its prefix; undefined when it is no CIDR notation. */
+export function tryParseCidr(text: string): { address: IpAddress; subnet: Prefix } | undefined {
+  const [addressText = '', lengthText = '', extra] = text.split('/');
+  const address = tryParseIp(addressText);
+  if (address === undefined || extra !== undefined || !/^(0|[1-9]\d{0,2})$/.test(lengthText)) return undefined;
+  const length = Number(lengthText);
+  return length > bitsOf(address.family) ? undefined : { address, subnet: prefixOf(address, length) };
 }
 
-export function contains(subnet: Subnet, address: number): boolean {
-  return address >= subnet.base && address < subnet.base + sizeOf(subnet.prefixLength);
+/** Like `tryParseCidr`; throws `invalid`. */
+export function parseCidr(text: string): { address: IpAddress; subnet: Prefix } {
+  const parsed = tryParseCidr(text);
+  if (parsed === undefined) throw new GantryError('invalid', `invalid CIDR address: ${text}`);
+  return parsed;
 }
 
-export function overlaps(a: Subnet, b: Subnet): boolean {
-  return contains(a, b.base) || contains(b, a.base);
+export function formatPrefix(prefix: Prefix): string {
+  return `${formatIp({ family: prefix.family, value: prefix.base })}/${prefix.length}`;
 }
 
-/** The first subnet of the pools that overlaps nothing in `taken`. */
-export function chooseSubnet(pools: readonly AddressPool[], taken: readonly Subnet[]): Subnet {
-  for (const pool of pools) {
-    const { subnet: whole } = parseCidr(pool.base);
-    const step = sizeOf(pool.size);
-    for (let base = whole.base; base < whole.base + sizeOf(whole.prefixLength); base += step) {
-      const candidate = { base, prefixLength: pool.size };
-      if (!taken.some((other) => overlaps(candidate, other))) return candidate;
-    }
-  }
-  throw new GantryError('invalid', 'all predefined address pools have been fully subnetted');
+export function contains(prefix: Prefix, { family, value }: IpAddress): boolean {
+  return prefix.family === family && value >= prefix.base && value < prefix.base + sizeOf(prefix);
 }
 
-/** The lowest free host address of `range` inside `subnet`; undefined when full. Network and broadcast addresses are never given. */
-export function lowestFree(subnet: Subnet, range: Subnet, used: ReadonlySet<number>): number | undefined {
-  const last = subnet.base + sizeOf(subnet.prefixLength) - 1;
-  const end = range.base + sizeOf(range.prefixLength);
-  for (let address = range.base; address < end; address += 1) {
-    if (address === subnet.base || address === last || used.has(address)) continue;
-    return address;
-  }
-  return undefined;
+export function overlaps(a: Prefix, b: Prefix): boolean {
+  return contains(a, { family: b.family, value: b.base }) || contains(b, { family: a.family, value: a.base });
 }
 
-/** Docker's MAC address of an IPv4 address. */
-export function macOf(address: number): string {
-  const bytes = [24, 16, 8, 0].map((shift) => ((address >>> shift) & 255).toString(16).padStart(2, '0'));
+/** Docker's MAC address of an IPv4 address: 02:42 and its four bytes. */
+export function macOf({ value }: IpAddress): string {
+  const bytes = [24n, 16n, 8n, 0n].map((shift) => ((value >> shift) & 255n).toString(16).padStart(2, '0'));
   return `02:42:${bytes.join(':')}`;
 }

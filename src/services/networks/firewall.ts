@@ -1,17 +1,30 @@
 /**
- * The rule set of one daemon as text: one table of the `ip` family with fixed chains; bridges, published ports
+ * The rule set of one daemon as text: one table of the `inet` family with fixed chains; bridges, published ports
  * and link exceptions are elements of sets and maps, so the cost of a packet does not grow with their number.
  * Pure: the texts are what nftables/ runs, each one transaction.
  */
+import { isIPv6 } from 'node:net';
 import type { PublishedPort } from './contract.ts';
+
+/** How a family of a network is reached from outside: docker's gateway modes. */
+export type GatewayMode = 'nat' | 'nat-unprotected' | 'routed' | 'isolated';
 
 /** A bridge as the rules see it. */
 export interface BridgeRules {
   readonly name: string;
-  readonly subnet: string;
   /** Containers may talk to each other. */
   readonly icc: boolean;
-  readonly masquerade: boolean;
+  /** Nothing goes in or out. */
+  readonly internal: boolean;
+  /** Host interfaces that reach containers directly. */
+  readonly trusted: readonly string[];
+  readonly subnets: readonly {
+    readonly subnet: string;
+    readonly mode: GatewayMode;
+    readonly masquerade: boolean;
+    /** Source address of outgoing connections; '' for the outgoing interface's. */
+    readonly source: string;
+  }[];
 }
 
 /** A published port and where it leads. */
@@ -28,6 +41,11 @@ export interface LinkRule {
   readonly port: number;
 }
 
+interface Elements {
+  readonly ports: readonly PortRule[];
+  readonly links: readonly LinkRule[];
+}
+
 /** Table name of an instance (a short hash). */
 export function tableName(instance: string): string {
   return `gantry-${instance}`;
@@ -38,36 +56,45 @@ function quoted(name: string): string {
 }
 
 /** Replaces the whole table by one holding exactly these rules. */
-export function replaceTable(
-  table: string,
-  bridges: readonly BridgeRules[],
-  elements: { ports: readonly PortRule[]; links: readonly LinkRule[] },
-): string {
-  const lines = [`add table ip ${table}`, `delete table ip ${table}`, skeleton(table)];
-  for (const bridge of bridges) {
-    const pair = `${quoted(bridge.name)} . ${quoted(bridge.name)}`;
-    lines.push(
-      `add element ip ${table} bridges { ${quoted(bridge.name)} }`,
-      `add element ip ${table} inside { ${quoted(bridge.name)} . ${bridge.subnet} }`,
-      `add element ip ${table} same { ${pair} : ${bridge.icc ? 'accept' : 'drop'} }`,
-    );
-    if (bridge.masquerade) lines.push(`add element ip ${table} masqueraded { ${bridge.subnet} }`);
-  }
-  return [...lines, addElements(table, elements)].join('\n');
+export function replaceTable(table: string, bridges: readonly BridgeRules[], elements: Elements): string {
+  return [
+    // Daemons before this one had a table of the ip family.
+    `add table ip ${table}`,
+    `delete table ip ${table}`,
+    deleteTable(table),
+    skeleton(table),
+    ...bridges.map((bridge) => addBridge(table, bridge)),
+    addElements(table, elements),
+  ].join('\n');
 }
 
 function skeleton(table: string): string {
-  return `table ip ${table} {
+  return `table inet ${table} {
   map published_any { type inet_proto . inet_service : ipv4_addr . inet_service; }
   map published { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map published6_any { type inet_proto . inet_service : ipv6_addr . inet_service; }
+  map published6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   set bridges { type ifname; }
+  set internal { type ifname; }
+  set trusted { type ifname . ifname; }
+  set unprotected { type ifname . nf_proto; }
+  set routed { type ifname . nf_proto; }
+  set opened { type ipv4_addr . inet_proto . inet_service; }
+  set opened6 { type ipv6_addr . inet_proto . inet_service; }
   set inside { type ifname . ipv4_addr; flags interval; }
+  set inside6 { type ifname . ipv6_addr; flags interval; }
   set masqueraded { type ipv4_addr; flags interval; }
+  set masqueraded6 { type ipv6_addr; flags interval; }
+  map source { type ipv4_addr : ipv4_addr; flags interval; }
+  map source6 { type ipv6_addr : ipv6_addr; flags interval; }
   map same { type ifname . ifname : verdict; }
   set links { type ipv4_addr . ipv4_addr . inet_proto . inet_service; }
   chain publish {
-    dnat ip to ip daddr . meta l4proto . th dport map @published
-    dnat ip to meta l4proto . th dport map @published_any
+    meta nfproto ipv4 dnat ip to ip daddr . meta l4proto . th dport map @published
+    meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published_any
+    # ::1 cannot leave the host: the held sockets serve it.
+    ip6 daddr != ::1 dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
+    ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @published6_any
   }
   chain early {
     type filter hook prerouting priority raw; policy accept;
@@ -86,41 +113,97 @@ function skeleton(table: string): string {
     type nat hook postrouting priority srcnat; policy accept;
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname . ip saddr @inside ct status dnat masquerade
-    oifname . ip saddr @inside accept
+    oifname . ip6 saddr @inside6 ct status dnat masquerade
+    # Between our networks the asking container is shown as it is.
+    oifname @bridges accept
+    snat ip to ip saddr map @source
+    snat ip6 to ip6 saddr map @source6
     ip saddr @masqueraded masquerade
+    ip6 saddr @masqueraded6 masquerade
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
     iifname @bridges jump ours
     oifname @bridges jump ours
   }
+  chain within {
+    iifname . oifname vmap @same
+    drop
+  }
   chain ours {
+    iifname @internal jump within
+    oifname @internal jump within
     ct state established,related accept
     oifname @bridges ct status dnat accept
     ip saddr . ip daddr . meta l4proto . th dport @links accept
     iifname . oifname vmap @same
+    iifname . oifname @trusted accept
+    oifname . meta nfproto @unprotected accept
+    ip daddr . meta l4proto . th dport @opened accept
+    ip6 daddr . meta l4proto . th dport @opened6 accept
+    oifname . meta nfproto @routed meta l4proto { icmp, ipv6-icmp } accept
     oifname @bridges drop
     accept
   }
 }`;
 }
 
+/** Elements of one bridge: set, element, and what a map gives for it. */
+function bridgeElements(bridge: BridgeRules): { set: string; key: string; value?: string }[] {
+  const name = quoted(bridge.name);
+  const elements: { set: string; key: string; value?: string }[] = [
+    { set: 'bridges', key: name },
+    { set: 'same', key: `${name} . ${name}`, value: bridge.icc ? 'accept' : 'drop' },
+  ];
+  if (bridge.internal) elements.push({ set: 'internal', key: name });
+  for (const trusted of bridge.trusted) elements.push({ set: 'trusted', key: `${quoted(trusted)} . ${name}` });
+  for (const { subnet, mode, masquerade, source } of bridge.subnets) {
+    const ipv6 = isIPv6(subnet.split('/')[0] ?? '');
+    const family = ipv6 ? '6' : '';
+    elements.push({ set: `inside${family}`, key: `${name} . ${subnet}` });
+    if (bridge.internal) continue;
+    const protocol = ipv6 ? 'ipv6' : 'ipv4';
+    if (mode === 'nat-unprotected') elements.push({ set: 'unprotected', key: `${name} . ${protocol}` });
+    if (mode === 'routed') elements.push({ set: 'routed', key: `${name} . ${protocol}` });
+    if (!masquerade || mode === 'routed') continue;
+    if (source === '') elements.push({ set: `masqueraded${family}`, key: subnet });
+    else elements.push({ set: `source${family}`, key: subnet, value: source });
+  }
+  return elements;
+}
+
+/** Adds a bridge. */
+export function addBridge(table: string, bridge: BridgeRules): string {
+  return bridgeElements(bridge)
+    .map(
+      ({ set, key, value }) => `add element inet ${table} ${set} { ${key}${value === undefined ? '' : ` : ${value}`} }`,
+    )
+    .join('\n');
+}
+
+/** Removes what `addBridge` added. */
+export function deleteBridge(table: string, bridge: BridgeRules): string {
+  return bridgeElements(bridge)
+    .map(({ set, key }) => `delete element inet ${table} ${set} { ${key} }`)
+    .join('\n');
+}
+
 function portElement(table: string, { port, containerAddress }: PortRule, withTarget: boolean): string | undefined {
-  if (port.hostAddress.includes(':')) return undefined;
-  const target = withTarget ? ` : ${containerAddress} . ${port.containerPort}` : '';
-  const service = `${port.protocol} . ${port.hostPort}`;
-  return port.hostAddress === '0.0.0.0'
-    ? `element ip ${table} published_any { ${service}${target} }`
-    : `element ip ${table} published { ${port.hostAddress} . ${service}${target} }`;
+  const { protocol, containerPort, hostAddress, hostPort } = port;
+  const family = isIPv6(containerAddress) ? '6' : '';
+  // A port of a routed network: nothing is translated, the container's own address is opened.
+  if (hostPort === 0)
+    return `element inet ${table} opened${family} { ${containerAddress} . ${protocol} . ${containerPort} }`;
+  if (isIPv6(hostAddress) !== isIPv6(containerAddress)) return undefined;
+  const target = withTarget ? ` : ${containerAddress} . ${containerPort}` : '';
+  const service = `${protocol} . ${hostPort}`;
+  return hostAddress === '0.0.0.0' || hostAddress === '::'
+    ? `element inet ${table} published${family}_any { ${service}${target} }`
+    : `element inet ${table} published${family} { ${hostAddress} . ${service}${target} }`;
 }
 
 function linkElement(table: string, link: LinkRule): string {
-  return `element ip ${table} links { ${link.from} . ${link.to} . ${link.protocol} . ${link.port} }`;
-}
-
-interface Elements {
-  readonly ports: readonly PortRule[];
-  readonly links: readonly LinkRule[];
+  return `element inet ${table} links { ${link.from} . ${link.to} . ${link.protocol} . ${link.port} }`;
 }
 
 /** Adds what one endpoint needs; empty when that is nothing. */
@@ -145,7 +228,7 @@ export function deleteElements(table: string, elements: Elements): string {
 
 export function deleteTable(table: string): string {
   // Adding first makes deleting an absent table no error.
-  return `add table ip ${table}\ndelete table ip ${table}`;
+  return `add table inet ${table}\ndelete table inet ${table}`;
 }
 
 /** Names of foreign base chains that drop forwarded packets by policy; ours cannot overrule them. */

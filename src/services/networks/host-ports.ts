@@ -19,6 +19,16 @@ export interface HostPortsOptions {
 
 const WILDCARDS: readonly string[] = ['0.0.0.0', '::'];
 
+/** Addresses of a container that ports lead to; a family left out is not published. */
+export interface PublishTargets {
+  readonly ipv4: string | undefined;
+  readonly ipv6: string | undefined;
+  /** A port on an IPv6 host address may be forwarded to the IPv4 address where there is no other. */
+  readonly forwardsIpv6: boolean;
+  /** The network's own default host address; undefined: the daemon's. */
+  readonly hostBinding: string | undefined;
+}
+
 /** Allocates and holds host ports. */
 export class HostPorts {
   readonly #options: HostPortsOptions;
@@ -33,11 +43,11 @@ export class HostPorts {
     this.#ipv6 = hasIpv6();
   }
 
-  /** Takes every requested port for a container address; on failure none is kept. */
-  async publish(requests: readonly PublishRequest[], containerAddress: string): Promise<PublishedPort[]> {
+  /** Takes every requested port for a container; on failure none is kept. */
+  async publish(requests: readonly PublishRequest[], targets: PublishTargets): Promise<PublishedPort[]> {
     const published: PublishedPort[] = [];
     try {
-      for (const request of requests) published.push(...(await this.#publishOne(request, containerAddress)));
+      for (const request of requests) published.push(...(await this.#publishOne(request, targets)));
       return published;
     } catch (error) {
       await this.release(published);
@@ -46,12 +56,16 @@ export class HostPorts {
   }
 
   /** Takes back ports of a container that went on running; returns those somebody else has now. */
-  async adopt(ports: readonly PublishedPort[], containerAddress: string): Promise<PublishedPort[]> {
+  async adopt(
+    ports: readonly PublishedPort[],
+    targets: Pick<PublishTargets, 'ipv4' | 'ipv6'>,
+  ): Promise<PublishedPort[]> {
     const lost: PublishedPort[] = [];
     for (const port of ports) {
+      if (port.hostPort === 0) continue;
       this.#take(port);
       try {
-        await this.#hold(port, containerAddress);
+        await this.#hold(port, targets);
       } catch {
         lost.push(port);
       }
@@ -73,8 +87,9 @@ export class HostPorts {
     );
   }
 
-  async #publishOne(request: PublishRequest, containerAddress: string): Promise<PublishedPort[]> {
-    const addresses = this.#addressesOf(request.hostAddress);
+  async #publishOne(request: PublishRequest, targets: PublishTargets): Promise<PublishedPort[]> {
+    const addresses = this.#addressesOf(request.hostAddress, targets);
+    if (addresses.length === 0) return [];
     const fixed = request.hostPortFirst !== 0 && request.hostPortFirst === request.hostPortLast;
     let failure: unknown;
     for (const hostPort of this.#candidates(request)) {
@@ -89,7 +104,7 @@ export class HostPorts {
         );
       }
       try {
-        await this.#bindAll(ports, containerAddress);
+        await this.#bindAll(ports, targets);
         return ports;
       } catch (error) {
         if (fixed || !hasCode(bindCause(error), 'EADDRINUSE')) throw error;
@@ -99,7 +114,7 @@ export class HostPorts {
     throw failure ?? new GantryError('system', 'all ports are allocated');
   }
 
-  async #bindAll(ports: readonly PublishedPort[], containerAddress: string): Promise<void> {
+  async #bindAll(ports: readonly PublishedPort[], targets: Pick<PublishTargets, 'ipv4' | 'ipv6'>): Promise<void> {
     const done: PublishedPort[] = [];
     try {
       for (const port of ports) {
@@ -107,21 +122,22 @@ export class HostPorts {
         this.#take(port);
         done.push(port);
       }
-      for (const port of ports) await this.#hold(port, containerAddress);
+      for (const port of ports) await this.#hold(port, targets);
     } catch (error) {
       await this.release(done);
       throw error;
     }
   }
 
-  async #hold(port: PublishedPort, containerAddress: string): Promise<void> {
+  async #hold(port: PublishedPort, targets: Pick<PublishTargets, 'ipv4' | 'ipv6'>): Promise<void> {
+    const containerAddress = (port.hostAddress.includes(':') ? targets.ipv6 : undefined) ?? targets.ipv4 ?? '';
     const forwards = this.#options.proxy || !this.#options.translated;
     const target = forwards ? { address: containerAddress, port: port.containerPort } : undefined;
     try {
       this.#held.set(socketKey(port), await openHostPort(port, target));
     } catch (cause) {
       const { hostAddress, hostPort, containerPort, protocol } = port;
-      const where = `${bracketed(hostAddress)}:${hostPort}:${containerAddress}:${containerPort}/${protocol}`;
+      const where = `${bracketed(hostAddress)}:${hostPort}:${bracketed(containerAddress)}:${containerPort}/${protocol}`;
       throw new GantryError('system', `failed to bind host port for ${where}: ${bindText(cause)}`, { cause });
     }
   }
@@ -140,11 +156,15 @@ export class HostPorts {
     return sameFamily.some((address) => address === port.hostAddress || WILDCARDS.includes(address));
   }
 
-  #addressesOf(requested: string): string[] {
-    const address = requested === '' ? this.#options.defaultAddress : requested;
-    if (address !== '') return [address];
-    const ipv6 = this.#ipv6 && (this.#options.proxy || !this.#options.translated);
-    return ipv6 ? ['0.0.0.0', '::'] : ['0.0.0.0'];
+  /** Host addresses of a request: those of families that lead somewhere. */
+  #addressesOf(requested: string, targets: PublishTargets): string[] {
+    const forwards = this.#options.proxy || !this.#options.translated;
+    const leadsFromIpv6 =
+      this.#ipv6 && (targets.ipv6 !== undefined || (targets.ipv4 !== undefined && targets.forwardsIpv6 && forwards));
+    const leads = (address: string): boolean => (address.includes(':') ? leadsFromIpv6 : targets.ipv4 !== undefined);
+    const wanted = requested || targets.hostBinding || this.#options.defaultAddress;
+    const addresses = wanted === '' || (requested === '' && wanted === '0.0.0.0') ? WILDCARDS : [wanted];
+    return addresses.filter(leads);
   }
 
   *#candidates(request: PublishRequest): Generator<number> {

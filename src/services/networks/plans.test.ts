@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chooseSubnet, formatIpv4, lowestFree, macOf, parseCidr, parseIpv4 } from './address.ts';
+import { formatIp, formatPrefix, macOf, parseCidr, parseIp, tryParseCidr, tryParseIp } from './address.ts';
 import { planBridge } from './bridge-device.ts';
-import { addElements, deleteElements, foreignForwardDrops, replaceTable } from './firewall.ts';
+import {
+  addElements,
+  type BridgeRules,
+  deleteBridge,
+  deleteElements,
+  foreignForwardDrops,
+  replaceTable,
+} from './firewall.ts';
+import { AddressBook, chooseSubnet, lowestFree, poolsOf } from './ipam.ts';
 import { listedPorts, parseNatPort, parsePublishRequests, portMap } from './ports.ts';
 import { containerResolvConf } from './resolv-conf.ts';
 
@@ -55,36 +63,116 @@ test('published and merely exposed ports are shown', () => {
   ]);
 });
 
+test('addresses of both families are read and written in their canonical form', () => {
+  for (const [text, canonical] of [
+    ['10.0.0.1', '10.0.0.1'],
+    ['255.255.255.255', '255.255.255.255'],
+    ['::', '::'],
+    ['::1', '::1'],
+    ['FD00:0:0::0001', 'fd00::1'],
+    ['1:0:2:0:0:3:0:0', '1:0:2::3:0:0'],
+    ['1:2:3:4:5:6:7:0', '1:2:3:4:5:6:7:0'],
+    ['::ffff:1.2.3.4', '::ffff:102:304'],
+  ] as const)
+    assert.equal(formatIp(parseIp(text)), canonical, text);
+  for (const bad of ['', '10.0.0', 'fe80::1%eth0', 'x', '10.0.0.256']) assert.equal(tryParseIp(bad), undefined, bad);
+  for (const bad of ['10.0.0.0', '10.0.0.0/33', 'fd00::/129', '10.0.0.0/08', '10.0.0.0/8/8', '10.0.0.0/-1'])
+    assert.equal(tryParseCidr(bad), undefined, bad);
+  assert.equal(formatPrefix(parseCidr('fd00:1:2:3:4::9/48').subnet), 'fd00:1:2::/48');
+  assert.equal(macOf(parseIp('172.17.0.2')), '02:42:ac:11:00:02');
+});
+
 test('addresses are given lowest first and never the network, broadcast or a used one', () => {
   const { subnet } = parseCidr('10.0.0.0/29');
-  const used = new Set([parseIpv4('10.0.0.1')]);
+  const used = new Set([parseIp('10.0.0.1').value]);
   const given: string[] = [];
   for (;;) {
-    const next = lowestFree(subnet, subnet, used);
+    const next = lowestFree({ subnet, range: subnet }, used);
     if (next === undefined) break;
     used.add(next);
-    given.push(formatIpv4(next));
+    given.push(formatIp({ family: 4, value: next }));
   }
   assert.deepEqual(given, ['10.0.0.2', '10.0.0.3', '10.0.0.4', '10.0.0.5', '10.0.0.6']);
-  assert.equal(macOf(parseIpv4('172.17.0.2')), '02:42:ac:11:00:02');
+});
+
+test('an address asked for is given once, inside the subnet only; an exhausted network says so', () => {
+  const book = new AddressBook();
+  const network = { id: 'i', name: 'small' };
+  const { subnet } = parseCidr('10.0.0.0/30');
+  const take = (wanted?: string): string =>
+    formatIp(
+      book.take(network, [{ subnet, range: subnet }], wanted === undefined ? undefined : parseIp(wanted)).address,
+    );
+  assert.equal(take('10.0.0.2'), '10.0.0.2');
+  assert.throws(() => take('10.0.0.2'), { kind: 'forbidden', message: 'Address already in use' });
+  for (const outside of ['10.0.0.0', '10.0.0.3', '10.0.1.1'])
+    assert.throws(() => take(outside), { kind: 'invalid', message: 'requested address is out of range' });
+  assert.equal(take(), '10.0.0.1');
+  assert.throws(() => take(), {
+    kind: 'unavailable',
+    message: "no available IPv4 addresses on this network's address pools: small (i)",
+  });
+  book.release('i', parseIp('10.0.0.1'));
+  assert.equal(take(), '10.0.0.1');
+});
+
+test('the built-in pools are split so that thousands of networks fit, the first ones as large as docker makes them', () => {
+  const pools = poolsOf([], 'identity');
+  const taken = [parseCidr('172.17.0.0/16').subnet];
+  const sizes = new Map<number, number>();
+  for (let count = 0; count < 2500; count += 1) {
+    const next = chooseSubnet(pools, taken);
+    taken.push(next);
+    sizes.set(next.length, (sizes.get(next.length) ?? 0) + 1);
+  }
+  assert.equal(formatPrefix(taken[1] ?? parseCidr('0.0.0.0/0').subnet), '172.18.0.0/16');
+  assert.deepEqual([...sizes.keys()], [16, 20, 24, 28]);
+  assert.ok((sizes.get(16) ?? 0) >= 7 && (sizes.get(24) ?? 0) >= 1000, JSON.stringify([...sizes]));
+  const sorted = taken.toSorted((a, b) => (a.base < b.base ? -1 : 1));
+  for (const [index, subnet] of sorted.entries()) {
+    const next = sorted[index + 1];
+    assert.ok(next === undefined || subnet.base + (1n << BigInt(32 - subnet.length)) <= next.base, 'none overlap');
+  }
+});
+
+test('configured pools are cut exactly as configured, and IPv6 networks come from a unique local prefix', () => {
+  const pools = poolsOf([{ base: '10.9.0.0/22', size: 24 }], 'identity');
+  const taken = [parseCidr('10.9.1.128/25').subnet];
+  const given: string[] = [];
+  for (let count = 0; count < 3; count += 1) {
+    const next = chooseSubnet(pools, taken);
+    taken.push(next);
+    given.push(formatPrefix(next));
+  }
+  assert.deepEqual(given, ['10.9.0.0/24', '10.9.2.0/24', '10.9.3.0/24']);
+  assert.throws(() => chooseSubnet(pools, taken), {
+    kind: 'invalid',
+    message: 'all predefined address pools have been fully subnetted',
+  });
+  const first = chooseSubnet(pools, taken, 6);
+  assert.match(formatPrefix(first), /^fd[0-9a-f]{2}:[0-9a-f:]+::\/64$/);
+  const second = chooseSubnet(pools, [...taken, first], 6);
+  assert.equal(second.base, first.base + (1n << 64n));
+  const own = poolsOf([{ base: 'fd12::/60', size: 62 }], 'identity');
+  assert.equal(formatPrefix(chooseSubnet(own, [], 6)), 'fd12::/62');
 });
 
 test('the bridge takes the first subnet no route overlaps, or what it is told', () => {
   const routes = [parseCidr('172.17.0.0/16').subnet, parseCidr('172.18.5.0/24').subnet];
   const none = { existing: undefined, remembered: undefined, routes };
-  assert.equal(formatIpv4(planBridge({ name: 'b' }, none).address), '172.19.0.1');
-  assert.equal(formatIpv4(planBridge({ name: 'b' }, { ...none, remembered: '172.20.0.1/16' }).address), '172.20.0.1');
-  assert.equal(formatIpv4(planBridge({ name: 'b' }, { ...none, remembered: '172.17.0.1/16' }).address), '172.19.0.1');
-  assert.equal(formatIpv4(planBridge({ name: 'b' }, { ...none, existing: '10.5.0.9/24' }).address), '10.5.0.9');
+  assert.equal(formatIp(planBridge({ name: 'b' }, none).address), '172.19.0.1');
+  assert.equal(formatIp(planBridge({ name: 'b' }, { ...none, remembered: '172.20.0.1/16' }).address), '172.20.0.1');
+  assert.equal(formatIp(planBridge({ name: 'b' }, { ...none, remembered: '172.17.0.1/16' }).address), '172.19.0.1');
+  assert.equal(formatIp(planBridge({ name: 'b' }, { ...none, existing: '10.5.0.9/24' }).address), '10.5.0.9');
   const plan = planBridge(
     { name: 'b', bip: '10.9.0.1/16', fixedCidr: '10.9.4.0/24', defaultGateway: '10.9.0.254' },
     none,
   );
-  assert.deepEqual([formatIpv4(plan.range.base), formatIpv4(plan.gateway)], ['10.9.4.0', '10.9.0.254']);
+  assert.deepEqual([formatPrefix(plan.range), formatIp(plan.gateway)], ['10.9.4.0/24', '10.9.0.254']);
   assert.throws(() => planBridge({ name: 'b', bip: '10.9.0.1/16', fixedCidr: '10.8.0.0/24' }, none), /fixed-cidr/);
   assert.throws(() => planBridge({ name: 'b', bip: '10.9.0.0/16' }, none), { kind: 'invalid' });
   assert.throws(
-    () => chooseSubnet([{ base: '10.0.0.0/24', size: 24 }], [parseCidr('10.0.0.0/8').subnet]),
+    () => chooseSubnet(poolsOf([{ base: '10.0.0.0/24', size: 24 }], ''), [parseCidr('10.0.0.0/8').subnet]),
     /fully subnetted/,
   );
 });
@@ -100,19 +188,37 @@ test('rules name only their own table and every added element is deleted again',
   ] as const;
   const elements = { ports, links: [{ from: '10.0.0.2', to: '10.0.0.3', protocol: 'tcp', port: 5 } as const] };
   assert.deepEqual(addElements('t', elements).split('\n'), [
-    'add element ip t published_any { tcp . 1 : 10.0.0.2 . 80 }',
-    'add element ip t published { 127.0.0.1 . udp . 2 : 10.0.0.2 . 80 }',
-    'add element ip t links { 10.0.0.2 . 10.0.0.3 . tcp . 5 }',
+    'add element inet t published_any { tcp . 1 : 10.0.0.2 . 80 }',
+    'add element inet t published { 127.0.0.1 . udp . 2 : 10.0.0.2 . 80 }',
+    'add element inet t links { 10.0.0.2 . 10.0.0.3 . tcp . 5 }',
   ]);
   assert.deepEqual(deleteElements('t', elements).split('\n'), [
-    'delete element ip t published_any { tcp . 1 }',
-    'delete element ip t published { 127.0.0.1 . udp . 2 }',
-    'delete element ip t links { 10.0.0.2 . 10.0.0.3 . tcp . 5 }',
+    'delete element inet t published_any { tcp . 1 }',
+    'delete element inet t published { 127.0.0.1 . udp . 2 }',
+    'delete element inet t links { 10.0.0.2 . 10.0.0.3 . tcp . 5 }',
   ]);
-  const whole = replaceTable('t', [{ name: 'b0', subnet: '10.0.0.0/8', icc: false, masquerade: false }], elements);
-  assert.match(whole, /^add table ip t\ndelete table ip t\ntable ip t \{/);
+  const bridge: BridgeRules = {
+    name: 'b0',
+    icc: false,
+    internal: false,
+    trusted: ['eth9'],
+    subnets: [
+      { subnet: '10.0.0.0/8', mode: 'nat', masquerade: false, source: '' },
+      { subnet: 'fd00::/64', mode: 'routed', masquerade: true, source: '' },
+    ],
+  };
+  const whole = replaceTable('t', [bridge], elements);
+  assert.match(whole, /^add table ip t\ndelete table ip t\nadd table inet t\ndelete table inet t\ntable inet t \{/);
   assert.match(whole, /same \{ "b0" \. "b0" : drop \}/);
-  assert.doesNotMatch(whole, /masqueraded \{ 10/);
+  assert.doesNotMatch(whole, /masqueraded6? \{ (10|fd)/);
+  assert.deepEqual(deleteBridge('t', bridge).split('\n'), [
+    'delete element inet t bridges { "b0" }',
+    'delete element inet t same { "b0" . "b0" }',
+    'delete element inet t trusted { "eth9" . "b0" }',
+    'delete element inet t inside { "b0" . 10.0.0.0/8 }',
+    'delete element inet t inside6 { "b0" . fd00::/64 }',
+    'delete element inet t routed { "b0" . ipv6 }',
+  ]);
 });
 
 test('foreign chains that drop forwarded packets are found', () => {

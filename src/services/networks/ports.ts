@@ -99,7 +99,7 @@ export function portMap(exposed: Exposed, published: readonly PublishedPort[], a
   for (const port of published) {
     const key = `${port.containerPort}/${port.protocol}`;
     const list = map[key] ?? [];
-    list.push({ HostIp: port.hostAddress, HostPort: String(port.hostPort) });
+    list.push({ HostIp: port.hostAddress, HostPort: port.hostPort === 0 ? '' : String(port.hostPort) });
     map[key] = list;
   }
   return map;

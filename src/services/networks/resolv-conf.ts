@@ -3,7 +3,8 @@
  * resolvers on the host's loopback, so those are left out, and public ones stand in when none is left. Pure.
  */
 import { isIP } from 'node:net';
-import type { ResolvConfOptions } from './contract.ts';
+import { RESOLVER_ADDRESS, RESOLVER_OPTIONS } from '../dns/contract.ts';
+import type { ResolvConfOptions, ResolverSettings } from './contract.ts';
 
 /** Docker's fallback when the host names no usable resolver. */
 const FALLBACK_SERVERS: readonly string[] = ['8.8.8.8', '8.8.4.4'];
@@ -41,7 +42,7 @@ export function containerResolvConf(host: string, wanted: ResolvConfOptions, ipv
   const parsed = parseResolvConf(host);
   const overridden = wanted.servers.length + wanted.search.length + wanted.options.length > 0;
   if (wanted.mode === 'host' && !overridden) return host;
-  let servers: readonly string[] = wanted.servers;
+  let servers: readonly string[] = wanted.mode === 'resolver' ? [RESOLVER_ADDRESS] : wanted.servers;
   if (servers.length === 0) {
     servers = parsed.servers;
     if (wanted.mode === 'bridge') {
@@ -51,9 +52,27 @@ export function containerResolvConf(host: string, wanted: ResolvConfOptions, ipv
   }
   // Compat: a search of "." means none, overriding the host's.
   const search = wanted.search.length === 0 ? parsed.search : wanted.search.filter((domain) => domain !== '.');
-  const options = wanted.options.length === 0 ? parsed.options : wanted.options;
+  const options = [...(wanted.options.length === 0 ? parsed.options : wanted.options)];
+  if (wanted.mode === 'resolver') {
+    for (const option of RESOLVER_OPTIONS) if (!names(options).includes(names([option])[0])) options.push(option);
+  }
   const lines = servers.map((server) => `nameserver ${server}`);
   if (search.length > 0) lines.push(`search ${search.join(' ')}`);
   if (options.length > 0) lines.push(`options ${options.join(' ')}`);
   return `${lines.join('\n')}\n`;
+}
+
+function names(options: readonly string[]): (string | undefined)[] {
+  return options.map((option) => option.split(':')[0]);
+}
+
+/** Where the embedded resolver forwards to: the servers named for the container, else the host's own. */
+export function resolverSettings(host: string, wanted: Omit<ResolvConfOptions, 'mode'>): ResolverSettings {
+  const parsed = parseResolvConf(host);
+  const isNamed = wanted.servers.length > 0;
+  const options = wanted.options.length === 0 ? parsed.options : wanted.options;
+  return {
+    upstreams: (isNamed ? wanted.servers : parsed.servers).map((address) => ({ address, fromHost: !isNamed })),
+    ndotsSet: names(options).includes('ndots'),
+  };
 }

@@ -14,6 +14,7 @@ const MAX_QUEUED = 1000;
 const MAX_BATCH = 20;
 const FIRST_PAUSE_MS = 500;
 const MAX_PAUSE_MS = 60_000;
+const DRAIN_POLL_MS = 20;
 
 export type EventAction = 'push' | 'pull' | 'delete' | 'mount';
 
@@ -181,6 +182,12 @@ export class Notifier implements Disposable {
       source: { addr: address, instanceID: this.#instance },
     };
     for (const queue of this.#queues) queue.add(whole);
+  }
+
+  /** Waits until every event is sent, `limitMs` at most. */
+  async drain(limitMs: number): Promise<void> {
+    const end = performance.now() + limitMs;
+    while (this.pending > 0 && performance.now() < end) await delay(DRAIN_POLL_MS);
   }
 
   [Symbol.dispose](): void {

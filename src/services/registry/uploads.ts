@@ -187,8 +187,9 @@ export class Uploads {
 
   #forget(upload: Upload): void {
     this.#uploads.delete(upload.id);
-    this.#store.database.run('DELETE FROM uploads WHERE id = ?', upload.id);
+    // The file first: on a full disk that makes the room the row's removal needs.
     rmSync(this.#path(upload), { force: true });
+    this.#store.database.run('DELETE FROM uploads WHERE id = ?', upload.id);
   }
 
   /** Removes uploads that have been idle too long; returns how many. */

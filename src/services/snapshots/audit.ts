@@ -6,7 +6,7 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { readMounts } from '#system/kernel/mount.ts';
-import { exchangePaths, S_IFMT, S_IFREG } from '#system/kernel/node.ts';
+import { exchangePaths, S_IFLNK, S_IFMT, S_IFREG } from '#system/kernel/node.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { compareTrees } from './compare-trees.ts';
@@ -87,7 +87,7 @@ export class LayeredAudit implements SnapshotAudit {
     yield { ...about, kind: 'corrupt', detail, suspect: true };
   }
 
-  /** Bytes of the regular files a layer adds. */
+  /** Bytes of the files a layer adds, and of the targets of its links. */
   async #measure(layer: LayerRecord): Promise<number> {
     const directory = this.#records.path(layer.directory);
     const below = this.#store.packUnchanged ? [] : this.#below(layer.parent);
@@ -99,7 +99,7 @@ export class LayeredAudit implements SnapshotAudit {
         await setImmediate();
         stretchStart = performance.now();
       }
-      if (stat === undefined || (stat.mode & S_IFMT) !== S_IFREG) continue;
+      if (stat === undefined || ![S_IFREG, S_IFLNK].includes(stat.mode & S_IFMT)) continue;
       if (kind === 'unchanged' && !this.#store.packUnchanged) continue;
       const inode = `${stat.fileSystem}:${stat.inode}`;
       if (stat.links > 1 && seen.has(inode)) continue;

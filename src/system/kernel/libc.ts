@@ -38,6 +38,8 @@ const SIGNATURES = {
   fremovexattr: { returns: 'i32', arguments: ['i32', 'string'] },
   socket: { returns: 'i32', arguments: ['i32', 'i32', 'i32'] },
   bind: { returns: 'i32', arguments: ['i32', 'pointer', 'u32'] },
+  connect: { returns: 'i32', arguments: ['i32', 'pointer', 'u32'] },
+  if_nametoindex: { returns: 'u32', arguments: ['string'] },
   listen: { returns: 'i32', arguments: ['i32', 'i32'] },
   sendto: { returns: 'i64', arguments: ['i32', 'pointer', 'u64', 'i32', 'pointer', 'u32'] },
   recv: { returns: 'i64', arguments: ['i32', 'pointer', 'u64', 'i32'] },

@@ -38,6 +38,32 @@ export function bindSocket(fd: number, address: Buffer): void {
   if (libc.bind(fd, address, address.length) !== 0) throw lastError('bind', String(fd));
 }
 
+/** connect(2); a stream socket that does not block goes on connecting by itself. */
+export function connectSocket(fd: number, address: Buffer): void {
+  if (libc.connect(fd, address, address.length) === 0) return;
+  const error = lastError('connect', String(fd));
+  if (error.code !== 'EINPROGRESS') throw error;
+}
+
+/** send(2) on a connected socket, without waiting. */
+export function sendConnected(fd: number, data: Buffer): void {
+  if (libc.sendto(fd, data, BigInt(data.length), MSG_DONTWAIT, null, 0) < 0n) throw lastError('send', String(fd));
+}
+
+/** The port an IPv4 or IPv6 socket is bound to. */
+export function localPort(fd: number): number {
+  const address = Buffer.alloc(28);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(address.length);
+  if (libc.getsockname(fd, address, length) !== 0) throw lastError('getsockname', String(fd));
+  return address.readUInt16BE(2);
+}
+
+/** Index of an interface in this thread's network namespace; 0 when there is none. */
+export function interfaceIndex(name: string): number {
+  return libc.if_nametoindex(name);
+}
+
 /** A listening unix socket at `path`, for another process to accept on. */
 export function listenUnix(path: string): number {
   const fd = openSocket(AF_UNIX, SOCK_STREAM, 0);

@@ -26,26 +26,29 @@ export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
 export const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
 export const RTM_NEWNEIGH = 28;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 const AF_BRIDGE = 7;
-const IFF_UP = 1;
-const IFLA_ADDRESS = 1;
-const IFLA_IFNAME = 3;
-const IFLA_MTU = 4;
+export const IFF_UP = 1;
+export const IFLA_ADDRESS = 1;
+export const IFLA_IFNAME = 3;
+export const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
+const IFLA_GROUP = 27;
 const IFLA_PROTINFO = 12;
-const IFLA_LINKINFO = 18;
+export const IFLA_LINKINFO = 18;
 const IFLA_STATS64 = 23;
-const IFLA_NET_NS_FD = 28;
-const IFLA_INFO_KIND = 1;
-const IFLA_INFO_DATA = 2;
+export const IFLA_NET_NS_FD = 28;
+export const IFLA_INFO_KIND = 1;
+export const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_BROADCAST = 4;
+const IFA_F_NODAD = 2;
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
@@ -54,6 +57,7 @@ const RTPROT_BOOT = 3;
 const RTPROT_STATIC = 4;
 const RTN_UNICAST = 1;
 const RT_SCOPE_LINK = 253;
+const RT_SCOPE_NOWHERE = 255;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NTF_MASTER = 4;
@@ -90,6 +94,7 @@ export interface Link {
   readonly address: string;
   /** Index of the bridge it belongs to; 0 for none. */
   readonly master: number;
+  readonly group: number;
   /** `veth`, `bridge` …; empty for physical ones. */
   readonly kind: string;
   readonly statistics: LinkStatistics | undefined;
@@ -152,7 +157,7 @@ function macText(bytes: Buffer | undefined): string {
   return bytes === undefined ? '' : Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
-function linkBody(index = 0, flags = 0, change = 0): Buffer {
+export function linkBody(index = 0, flags = 0, change = 0): Buffer {
   const body = Buffer.alloc(16);
   body.writeInt32LE(index, 4);
   body.writeUInt32LE(flags, 8);
@@ -180,12 +185,14 @@ export interface VethOptions {
   readonly name: string;
   readonly master: number;
   readonly mtu: number;
+  /** Marks devices as belonging together; 0 is everybody's. */
+  readonly group?: number;
   readonly peer: { readonly name: string; readonly address: string; readonly namespaceFd: number };
 }
 
 /** Adds a veth pair in one message: our end up and in its bridge, the peer inside another namespace (a veth cannot be made up before both ends exist). */
 export function addVeth(options: VethOptions): Request {
-  const { name, master, mtu, peer } = options;
+  const { name, master, mtu, peer, group = 0 } = options;
   const peerAttributes: Attribute[] = [
     [IFLA_IFNAME, text(peer.name)],
     [IFLA_ADDRESS, macBytes(peer.address)],
@@ -201,6 +208,7 @@ export function addVeth(options: VethOptions): Request {
       [IFLA_IFNAME, text(name)],
       [IFLA_MTU, u32(mtu)],
       [IFLA_MASTER, u32(master)],
+      [IFLA_GROUP, u32(group)],
       [
         IFLA_LINKINFO,
         [
@@ -303,11 +311,14 @@ export function addAddress(index: number, address: string, prefixLength: number)
     broadcast.writeUInt32BE((bytes.readUInt32BE(0) | (0xffffffff >>> prefixLength)) >>> 0);
     attributes.push([IFA_BROADCAST, broadcast]);
   }
+  const body = addressBody(familyOf(address), prefixLength, index);
+  // Given out by us once only: usable at once instead of after duplicate address detection.
+  if (bytes.length === 16) body.writeUInt8(IFA_F_NODAD, 2);
   return {
     what: `add address ${address}/${prefixLength} to link ${index}`,
     type: RTM_NEWADDR,
     flags: NLM_F_CREATE | NLM_F_EXCL,
-    body: addressBody(familyOf(address), prefixLength, index),
+    body,
     attributes,
   };
 }
@@ -346,6 +357,39 @@ export function addRoute(route: {
   if (route.gateway !== undefined) attributes.push([RTA_GATEWAY, addressBytes(route.gateway)]);
   const what = `add route ${route.destination ?? 'default'} via ${route.gateway ?? `link ${route.index}`}`;
   return { what, type: RTM_NEWROUTE, flags: NLM_F_CREATE | NLM_F_EXCL, body, attributes };
+}
+
+/** Makes this the default route of its family, in place of any other. `gateway` undefined: directly attached. */
+export function setDefaultRoute(family: number, index: number, gateway?: string): Request {
+  const body = defaultRouteBody(family);
+  body.writeUInt8(RTPROT_BOOT, 5);
+  body.writeUInt8(gateway === undefined ? RT_SCOPE_LINK : 0, 6);
+  body.writeUInt8(RTN_UNICAST, 7);
+  return {
+    what: `set default route via ${gateway ?? `link ${index}`}`,
+    type: RTM_NEWROUTE,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    body,
+    attributes: [
+      [RTA_OIF, u32(index)],
+      ...(gateway === undefined ? [] : [[RTA_GATEWAY, addressBytes(gateway)] as const]),
+    ],
+  };
+}
+
+/** Deletes a default route of the main table. */
+export function deleteDefaultRoute(family: number): Request {
+  const body = defaultRouteBody(family);
+  // Any scope.
+  body.writeUInt8(RT_SCOPE_NOWHERE, 6);
+  return { what: 'delete default route', type: RTM_DELROUTE, flags: 0, body, attributes: [] };
+}
+
+function defaultRouteBody(family: number): Buffer {
+  const body = Buffer.alloc(12);
+  body.writeUInt8(family, 0);
+  body.writeUInt8(RT_TABLE_MAIN, 4);
+  return body;
 }
 
 export function dumpRoutes(family: number = AF_INET): Request {
@@ -422,6 +466,7 @@ export function parseLink(message: Message): Link {
     mtu: readU32(attributes.get(IFLA_MTU)) ?? 0,
     address: macText(attributes.get(IFLA_ADDRESS)),
     master: readU32(attributes.get(IFLA_MASTER)) ?? 0,
+    group: readU32(attributes.get(IFLA_GROUP)) ?? 0,
     kind: info === undefined ? '' : readText(decodeAttributes(info).get(IFLA_INFO_KIND)),
     statistics: readStatistics(attributes.get(IFLA_STATS64)),
   };

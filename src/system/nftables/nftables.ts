@@ -29,15 +29,15 @@ export interface RuleSet extends Disposable {
 
 /** Opens libnftables; throws `unavailable` when it is not installed. */
 export function openNftables(): RuleSet {
-  let library: ReturnType<typeof open>;
+  let opened: ReturnType<typeof open>;
   try {
-    library = open();
+    opened = open();
   } catch (cause) {
     throw new GantryError('unavailable', 'libnftables.so.1 is missing: install libnftables1, or use --iptables=false', {
       cause,
     });
   }
-  const { calls } = library;
+  const { calls } = opened;
   const context = calls.nft_ctx_new(0);
   calls.nft_ctx_buffer_output(context);
   calls.nft_ctx_buffer_error(context);
@@ -62,6 +62,10 @@ export function openNftables(): RuleSet {
   };
 }
 
+let library: ReturnType<typeof openLibrary<typeof SIGNATURES>> | undefined;
+
+/** Bound once: binding costs more than a whole transaction. */
 function open(): ReturnType<typeof openLibrary<typeof SIGNATURES>> {
-  return openLibrary('libnftables.so.1', SIGNATURES);
+  library ??= openLibrary('libnftables.so.1', SIGNATURES);
+  return library;
 }

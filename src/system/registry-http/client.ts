@@ -68,6 +68,7 @@ export class HttpRegistryClient implements RegistryClient {
         tokens: this.#tokens,
         credentials: endpoint.credentials ?? access.credentials,
         scopes: [`repository:${path}:${actions}`],
+        ...(access.metaHeaders === undefined ? {} : { metaHeaders: access.metaHeaders }),
       });
       await session.ping(signal);
       return await work(new HttpRepository(session, path));

@@ -70,7 +70,7 @@ export interface RemoteRepository {
    */
   openBlob(
     blob: { digest: Digest; sizeBytes: number },
-    offset: number,
+    options: { readonly offset: number },
     signal: AbortSignal,
   ): Promise<AsyncIterable<Buffer>>;
   /** Size of a blob; undefined when the repository has no such blob. */
@@ -85,6 +85,8 @@ export interface RepositoryAccess {
   readonly domain: string;
   readonly path: string;
   readonly credentials: RegistryCredentials;
+  /** Sent with every request to the registry: docker passes `X-Meta-…` of its clients on. */
+  readonly metaHeaders?: Readonly<Record<string, string>>;
 }
 
 export interface SearchResult {

@@ -2,6 +2,7 @@
  * A blob's bytes as one stream, whatever happens to the connections it comes over: a broken one is followed by a new
  * request for the rest. The number of attempts without progress is bounded, and so are the bytes.
  */
+import { passBytes } from '#system/kernel/buffers.ts';
 import type { Digest } from '#types/digest.ts';
 import { contentError, RegistryError, withRequest } from './errors.ts';
 import { networkError } from './network-errors.ts';
@@ -63,6 +64,8 @@ async function* pieces(answer: HttpAnswer, skipBytes: number): AsyncGenerator<Bu
   let skip = skipBytes;
   try {
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+      // The HTTP parser copies what the socket gives: this much is dead already.
+      passBytes(chunk.length);
       if (skip >= chunk.length) skip -= chunk.length;
       else {
         yield skip === 0 ? chunk : chunk.subarray(skip);

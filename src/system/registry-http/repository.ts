@@ -159,11 +159,11 @@ export class HttpRepository implements RemoteRepository {
 
   openBlob(
     blob: { digest: Digest; sizeBytes: number },
-    offset: number,
+    options: { readonly offset: number },
     signal: AbortSignal,
   ): Promise<AsyncIterable<Buffer>> {
     const url = this.#url(`blobs/${blob.digest}`);
-    return openDownload({ session: this.#session, url, ...blob, offset }, signal);
+    return openDownload({ session: this.#session, url, ...blob, offset: options.offset }, signal);
   }
 
   async blobSize(digest: Digest, signal: AbortSignal): Promise<number | undefined> {

@@ -21,6 +21,8 @@ export interface SessionOptions {
   readonly endpoint: Endpoint;
   readonly credentials: RegistryCredentials;
   readonly scopes: readonly string[];
+  /** Sent to the registry with each request. */
+  readonly metaHeaders?: Readonly<Record<string, string>>;
   readonly transport: Transport;
   readonly tokens: Tokens;
 }
@@ -126,7 +128,9 @@ export class Session {
       if (error instanceof RegistryError) throw withRequest(call.method, call.url.href, error);
       throw error;
     }
-    return this.#options.transport.send({ ...call, authorization }, signal);
+    const isRegistry = call.url.origin === this.#options.endpoint.url.origin;
+    const originHeaders = isRegistry ? this.#options.metaHeaders : undefined;
+    return this.#options.transport.send({ ...call, originHeaders, authorization }, signal);
   }
 
   #tokenRequest(call: SessionCall): TokenRequest | undefined {

@@ -37,8 +37,9 @@ export interface HttpCall {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  /** Sent to the URL's own origin only. */
+  /** These are sent to the URL's own origin only. */
   readonly authorization?: string | undefined;
+  readonly originHeaders?: Readonly<Record<string, string>> | undefined;
   readonly body?: Buffer | string | Readable | undefined;
   readonly answerTimeoutMs?: number;
 }
@@ -91,7 +92,8 @@ export class Transport {
   async #once(call: HttpCall, url: URL, signal: AbortSignal): Promise<HttpAnswer> {
     const { timeouts, userAgent } = this.#options;
     signal.throwIfAborted();
-    const headers: Record<string, string> = { 'user-agent': userAgent, ...call.headers };
+    const own = url.origin === call.url.origin ? call.originHeaders : {};
+    const headers: Record<string, string> = { 'user-agent': userAgent, ...own, ...call.headers };
     if (call.authorization !== undefined && url.origin === call.url.origin)
       headers['authorization'] = call.authorization;
     try {

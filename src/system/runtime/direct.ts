@@ -6,12 +6,12 @@
  * socket as descriptor 3, the `address` file, its working directory) is what its own helper would have given it.
  */
 import { execFile, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { listenUnix } from '#system/kernel/socket.ts';
 import type { ShimStartOptions } from './contract.ts';
-import { connectShim, type ShimAddress, type TaskShim } from './shim.ts';
+import { connectShim, removeIfDead, type ShimAddress, type TaskShim } from './shim.ts';
 
 const RUNC_SHIM = 'containerd-shim-runc-v2';
 const KNOWN_VERSION = /^\s*Version:\s+v?1\./m;
@@ -19,6 +19,8 @@ const KNOWN_VERSION = /^\s*Version:\s+v?1\./m;
 const SOCKET_PATH_MAX_BYTES = 107;
 const VERSION_TIMEOUT_MS = 10_000;
 const VERSION_OUTPUT_MAX_BYTES = 64 * 1024;
+/** Sockets looked at on start; more would mean something else is wrong. */
+const MAX_SOCKETS = 10_000;
 /** The kernel kills the shim a little sooner than us. */
 const OOM_SCORE_STEP = 1;
 const OOM_SCORE_MAX = 1000;
@@ -49,6 +51,12 @@ export async function isKnownShim(binary: string): Promise<boolean> {
 export function directSocketPath(directory: string, id: string): string | undefined {
   const path = join(directory, id.slice(0, 32));
   return Buffer.byteLength(path) <= SOCKET_PATH_MAX_BYTES ? path : undefined;
+}
+
+/** Removes sockets nobody listens on: a daemon and its shim may have been killed before either could. */
+export async function removeDeadSockets(directory: string): Promise<void> {
+  if (!existsSync(directory)) return;
+  for (const name of readdirSync(directory).slice(0, MAX_SOCKETS)) await removeIfDead(join(directory, name));
 }
 
 /**

@@ -9,7 +9,7 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { basename, delimiter, isAbsolute, join } from 'node:path';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import type { Shim, ShimEvent, ShimLauncher, ShimStartOptions } from './contract.ts';
-import { directSocketPath, isKnownShim, startDirectly } from './direct.ts';
+import { directSocketPath, isKnownShim, removeDeadSockets, startDirectly } from './direct.ts';
 import { drainFifo, makeFifo } from './fifo.ts';
 import { BOOTSTRAP_RESULT } from './messages.ts';
 import { decode } from './protobuf.ts';
@@ -18,6 +18,8 @@ import { ShimEventServer } from './shim-events.ts';
 import { killStrayShims } from './stray.ts';
 import { isGrouped, WarmShims } from './warm.ts';
 
+/** Sockets of shims started directly, in the launcher's directory; short, because their paths must be. */
+const SOCKETS = 's';
 /** A shim's start helper prints one short record. */
 const MAX_START_OUTPUT_BYTES = 64 * 1024;
 /** containerd allows 5 s to reach a shim; a loaded machine may need most of it to start one. */
@@ -40,6 +42,7 @@ export interface ShimLauncherOptions {
 export async function openShimLauncher(options: ShimLauncherOptions): Promise<ShimLauncher> {
   const socketPath = join(options.directory, 'events.sock');
   const events = await ShimEventServer.listen(socketPath);
+  await removeDeadSockets(join(options.directory, SOCKETS));
   const launcher = new ContainerdShimLauncher(options, events, socketPath);
   if (options.warmShims === 1) await launcher.warmUp();
   return launcher;
@@ -171,8 +174,11 @@ class ContainerdShimLauncher implements ShimLauncher {
     killStrayShims(options.bundle, 'all');
     const serving = this.#serving.get(options.bundle);
     if (serving !== undefined) killShim(serving);
-    await this.#run(options, ['-bundle', options.bundle, 'delete'], AbortSignal.timeout(START_TIMEOUT_MS));
-    await removeDeadSocket(options.bundle);
+    try {
+      await this.#run(options, ['-bundle', options.bundle, 'delete'], AbortSignal.timeout(START_TIMEOUT_MS));
+    } finally {
+      await removeDeadSocket(options.bundle);
+    }
   }
 
   subscribe(listener: (event: ShimEvent) => void): Disposable {
@@ -209,7 +215,7 @@ class ContainerdShimLauncher implements ShimLauncher {
   /** Undefined when the shim must be started the official way, or did not come up: that way then tells what is wrong. */
   async #launchDirectly(options: ShimStartOptions, signal: AbortSignal): Promise<TaskShim | undefined> {
     const binary = shimBinary(options.shim);
-    const socketDirectory = join(this.#options.directory, 's');
+    const socketDirectory = join(this.#options.directory, SOCKETS);
     const path = directSocketPath(socketDirectory, options.id);
     if (path === undefined || isGrouped(options.bundle) || !(await this.#isKnown(binary))) return undefined;
     const start = { binary, arguments: this.#flags(options), environment: this.#environment, socketDirectory };

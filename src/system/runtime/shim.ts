@@ -86,6 +86,11 @@ export async function removeDeadSocket(bundle: string): Promise<void> {
   } catch {
     return;
   }
+  await removeIfDead(path);
+}
+
+/** Removes a socket that nobody answers on. */
+export async function removeIfDead(path: string): Promise<void> {
   try {
     (await connectTtrpc(path, {}))[Symbol.dispose]();
   } catch {

@@ -14,6 +14,8 @@ export interface FlagSpec {
   readonly initial: string;
   readonly status: string;
   readonly purpose: string;
+  /** The API version that brought it; empty when every daemon has it. */
+  readonly minApi: string;
 }
 
 /** How many arguments a command takes. */
@@ -90,8 +92,8 @@ function lookUp(path: string): string | undefined {
 }
 
 function parseFlag(line: string): FlagSpec {
-  const [name = '', short = '', type = '', initial = '', status = '', purpose = ''] = line.split('\t');
-  return { name, short, type, initial, status, purpose };
+  const [name = '', short = '', type = '', initial = '', status = '', purpose = '', minApi = ''] = line.split('\t');
+  return { name, short, type, initial, status, purpose, minApi };
 }
 
 function arityOf(name: string, usage: string): Arity {

@@ -129,7 +129,7 @@ function securityOptions(values: readonly string[]): { options: string[]; unmask
     }
     const [key = '', setting] = value.split(/[=:](.*)/s);
     if (setting === undefined && value !== 'no-new-privileges')
-      throw new Error(`invalid --security-opt: ${JSON.stringify(value)}`);
+      throw new Error(`Invalid --security-opt: ${JSON.stringify(value)}`);
     if (key === 'seccomp' && setting !== undefined && setting !== 'unconfined' && setting !== 'builtin') {
       try {
         options.push(`seccomp=${JSON.stringify(JSON.parse(fs.readFileSync(setting, 'utf8')))}`);
@@ -221,6 +221,18 @@ export function resourceLimits(flags: ParsedFlags): Json {
 
 const USER_DEFINED_ONLY = new Set(['', 'default', 'bridge', 'host', 'none']);
 
+/** A hardware address of 6, 8 or 20 bytes, in the notations Go reads. */
+function checkedMac(text: string): string {
+  const address = text.trim();
+  const bytes = /^[0-9a-fA-F]{2}([:-])[0-9a-fA-F]{2}(?:\1[0-9a-fA-F]{2})*$/.test(address)
+    ? (address.length + 1) / 3
+    : /^[0-9a-fA-F]{4}(?:\.[0-9a-fA-F]{4})+$/.test(address)
+      ? ((address.length + 1) / 5) * 2
+      : 0;
+  if (![6, 8, 20].includes(bytes)) throw new Error(`${address} is not a valid mac address`);
+  return address;
+}
+
 function networkSettings(flags: ParsedFlags): { mode: string; config: Json } {
   const networks = flags.list('network', 'net').map(parseNetwork);
   const first: NetworkOption = networks[0] ?? parseNetwork('default');
@@ -228,7 +240,7 @@ function networkSettings(flags: ParsedFlags): { mode: string; config: Json } {
   first.linkLocalIps.push(...flags.list('link-local-ip'));
   if (flags.has('ip')) first.ipv4 = flags.text('ip');
   if (flags.has('ip6')) first.ipv6 = flags.text('ip6');
-  if (flags.has('mac-address')) first.mac = flags.text('mac-address');
+  if (flags.text('mac-address') !== '') first.mac = checkedMac(flags.text('mac-address'));
   const all = networks.length === 0 ? [first] : networks;
   const endpoints: Json = {};
   for (const network of all) {

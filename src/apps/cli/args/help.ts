@@ -14,6 +14,7 @@ const MANAGEMENT = [
   'manifest',
   'network',
   'plugin',
+  'registry',
   'system',
   'trust',
   'volume',
@@ -97,7 +98,15 @@ function commandList(names: readonly { name: string; purpose: string }[]): strin
   return names.map(({ name, purpose }) => `  ${name.padEnd(width)} ${capitalised(purpose)}`).join('\n');
 }
 
-const HELP: FlagSpec = { name: 'help', short: '', type: 'bool', initial: '', status: '', purpose: 'print usage' };
+const HELP: FlagSpec = {
+  name: 'help',
+  short: '',
+  type: 'bool',
+  initial: '',
+  status: '',
+  purpose: 'print usage',
+  minApi: '',
+};
 
 /** The help of a command. */
 export function commandHelp(command: CommandSpec, width: number = DEFAULT_WIDTH): string {

@@ -58,7 +58,15 @@ function isBool(flag: FlagSpec): boolean {
   return flag.type === 'bool';
 }
 
-const HELP: FlagSpec = { name: 'help', short: '', type: 'bool', initial: '', status: '', purpose: 'Print usage' };
+const HELP: FlagSpec = {
+  name: 'help',
+  short: '',
+  type: 'bool',
+  initial: '',
+  status: '',
+  purpose: 'Print usage',
+  minApi: '',
+};
 
 class FlagReader {
   readonly #command: CommandSpec;

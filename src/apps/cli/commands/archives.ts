@@ -71,7 +71,6 @@ export async function saveImages(session: Session): Promise<number> {
   refuseTerminal(flags.text('output'), 'cowardly refusing to save to a terminal. Use the -o flag or redirect');
   checkOutput(flags.text('output'), 'failed to save image');
   const api = await session.connect();
-  if (platform.length > 0) await api.requireVersion('1.48', 'platform');
   const query = { names: [...args], platform: platform.length > 0 ? platform : undefined };
   await store(await api.open('GET', '/images/get', { query }), flags.text('output'));
   return 0;
@@ -95,8 +94,7 @@ export async function loadImages(session: Session): Promise<number> {
   const platform = platformsOf(session);
   const stream = openInput(input);
   const api = await session.connect();
-  if (platform.length > 0) await api.requireVersion('1.48', 'platform');
-  else await api.negotiate();
+  await api.negotiate();
   const response = await api.open('POST', '/images/load', {
     query: {
       quiet: flags.bool('quiet') || !process.stdout.isTTY,

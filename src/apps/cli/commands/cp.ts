@@ -141,7 +141,10 @@ async function toContainer(session: Session, api: Api, transfer: Transfer): Prom
     response.resume();
   };
   if (source === '-') {
-    await put(target, process.stdin);
+    const { path, stat } = await followed(api, container, target.startsWith('/') ? target : `/${target}`);
+    if (stat === undefined || !isGoDirectory(stat))
+      throw new ExitError(1, `destination "${container}:${target}" must be a directory\n`);
+    await put(path, process.stdin);
     return 0;
   }
   const stats = flags.bool('follow-link')

@@ -35,7 +35,8 @@ function namedImage(session: Session, text: string): Reference | undefined {
     const reference = parseAnyReference(text);
     return reference.kind === 'named' ? withDefaultTag(reference.reference) : undefined;
   } catch (error) {
-    throw runError(session.command, (error as Error).message);
+    const text = (error as Error).message;
+    throw session.command.name === 'container run' ? runError(session.command, text) : new ExitError(1, `${text}\n`);
   }
 }
 
@@ -87,8 +88,9 @@ export async function createContainer(session: Session, api: Api, verb: 'run' | 
   try {
     created = await requestCreate(session, api, verb);
   } catch (error) {
-    if (error instanceof ApiError) throw runError(session.command, error.message);
-    throw error;
+    if (!(error instanceof ApiError)) throw error;
+    // Compat: only `run` has its own code and hint for what the daemon refused.
+    throw verb === 'run' ? runError(session.command, error.message) : new ExitError(1, `${error.message}\n`);
   }
   for (const warning of (created['Warnings'] as string[] | null) ?? []) session.warn(`WARNING: ${warning}`);
   const id = String(created['Id']);

@@ -227,7 +227,6 @@ export async function imageTree(session: Session, filters: readonly string[]): P
   refuseOthers(session);
   const all = session.flags.bool('all');
   const api = await session.connect();
-  await api.requireVersion('1.47', 'tree');
   const answer = await api.json<Json[] | null>('GET', '/images/json', {
     query: { all: all || undefined, filters: filtersOf(filters), manifests: 1 },
   });

@@ -148,7 +148,6 @@ export async function imageHistory(session: Session): Promise<number> {
   const human = flags.bool('human', true);
   const [platform] = platformsOf(session);
   const api = await session.connect();
-  if (platform !== undefined) await api.requireVersion('1.48', 'platform');
   const items = await api.json<{ Id: string; Created: number; CreatedBy: string; Size: number; Comment: string }[]>(
     'GET',
     `/images/${segment(args[0] ?? '')}/history`,
@@ -176,7 +175,6 @@ export async function removeImages(session: Session): Promise<number> {
   const { flags, args } = session;
   const platforms = platformsOf(session);
   const api = await session.connect();
-  if (platforms.length > 0) await api.requireVersion('1.50', 'platform');
   const failures: string[] = [];
   let isFailure = false;
   for (const name of args) {

@@ -82,7 +82,6 @@ export function inspectContainers(session: Session): Promise<number> {
 export function inspectImages(session: Session): Promise<number> {
   const [platform] = platformsOf(session);
   return inspect(session, async (api, name) => {
-    if (platform !== undefined) await api.requireVersion('1.49', 'platform');
     return api.json('GET', `/images/${segment(name)}/json`, { query: { platform } });
   });
 }
@@ -127,8 +126,11 @@ export function inspectAny(session: Session): Promise<number> {
   return inspect(session, async (api, name) => {
     for (const [kind, path] of kinds) {
       try {
-        const size = kind === 'container' && session.flags.bool('size') ? true : undefined;
-        return await api.json('GET', path(name), { query: { size } });
+        const wantsSize = session.flags.bool('size');
+        const query = { size: kind === 'container' && wantsSize ? true : undefined };
+        const found = await api.json('GET', path(name), { query });
+        if (wantsSize && kind !== 'container') session.warn(`WARNING: --size ignored for ${kind}`);
+        return found;
       } catch (error) {
         if (!(error instanceof ApiError) || !NOT_HERE.has(error.status) || type !== '') throw error;
       }

@@ -2,7 +2,7 @@
 import { ExitError, FLAG_ERROR_CODE, runError } from '../args/usage-error.ts';
 import { type Api, ApiError, type Hijacked, type Json } from '../connection/api.ts';
 import type { Session } from '../session.ts';
-import { checkTty, Detached, followSize, joinStreams, parseDetachKeys, proxySignals } from '../terminal/streams.ts';
+import { checkTty, Detached, followSize, joinStreams, proxySignals } from '../terminal/streams.ts';
 import { createContainer } from './create.ts';
 
 interface Attachment {
@@ -98,8 +98,6 @@ async function runAttached(session: Session, api: Api, id: string): Promise<numb
 /** `run`. */
 export async function runContainer(session: Session): Promise<number> {
   const { flags } = session;
-  const keys = flags.text('detach-keys');
-  if (keys !== '') parseDetachKeys(keys);
   if (flags.bool('detach') && flags.has('attach'))
     throw new ExitError(1, 'conflicting options: cannot specify both --attach and --detach\n');
   if (!flags.bool('detach')) checkTty(wanted(session).stdin, flags.bool('tty'));

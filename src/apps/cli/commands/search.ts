@@ -1,5 +1,5 @@
 /** `search`: images of Docker Hub or of a named registry, through the daemon. */
-import { encodeCredentials, findCredentials, HUB_KEY } from '../config/credentials.ts';
+import { credentialsHeader, findCredentials, HUB_KEY } from '../config/credentials.ts';
 import { ellipsis, formatList, type ListLayout } from '../format/table.ts';
 import { filtersOf, type Session } from '../session.ts';
 import { StructView } from '../template/values.ts';
@@ -50,7 +50,7 @@ export async function searchCommand(session: Session): Promise<number> {
   const api = await session.connect();
   const results = await api.json<SearchResult[] | null>('GET', '/images/search', {
     query: { term, limit: flags.number('limit') || undefined, filters: filtersOf(filters) },
-    headers: { 'X-Registry-Auth': encodeCredentials(credentials) },
+    headers: { 'X-Registry-Auth': credentialsHeader(credentials) },
   });
   const format = flags.text('format');
   const asJson = format === 'json' || /\{\{\s*json\s+\.\s*\}\}/.test(format);

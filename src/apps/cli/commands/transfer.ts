@@ -10,7 +10,7 @@ import {
 } from '#types/reference.ts';
 import { refuseContentTrust } from '../args/content-trust.ts';
 import { ExitError } from '../args/usage-error.ts';
-import { encodeCredentials, findCredentials, HUB_KEY } from '../config/credentials.ts';
+import { credentialsHeader, findCredentials, HUB_KEY } from '../config/credentials.ts';
 import { type Api, jsonLines } from '../connection/api.ts';
 import { type Session, segment } from '../session.ts';
 import { printNote } from '../terminal/notes.ts';
@@ -34,7 +34,7 @@ function nowhere(): Writable {
 /** The credentials for an image's registry as a header; empty ones are sent too, as docker does. */
 export async function registryAuth(session: Session, domain: string): Promise<Record<string, string>> {
   const credentials = await findCredentials(session, domain === 'docker.io' ? HUB_KEY : domain);
-  return { 'X-Registry-Auth': encodeCredentials(credentials) };
+  return { 'X-Registry-Auth': credentialsHeader(credentials) };
 }
 
 /** Pulls an image and draws the progress. */
@@ -129,7 +129,6 @@ function pushPlatform(session: Session): string | undefined {
 export async function pushCommand(session: Session): Promise<number> {
   const { flags } = session;
   const api = await session.connect();
-  if (flags.text('platform') !== '') await api.requireVersion('1.46', 'platform');
   const platform = pushPlatform(session);
   const image = readReference(session);
   refuseContentTrust(session.flags);

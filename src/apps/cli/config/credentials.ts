@@ -3,6 +3,7 @@
  * docker-credential-helpers protocol), or given by DOCKER_AUTH_CONFIG. Secrets go to the store and to the daemon,
  * never into messages.
  */
+import { encodeCredentials } from '#client/images.ts';
 import { ExitError } from '../args/usage-error.ts';
 import type { ConfigFile } from './endpoint.ts';
 import { updateConfig } from './write-config.ts';
@@ -47,11 +48,9 @@ export function hostOf(address: string): string {
 }
 
 /** The X-Registry-Auth header's value. */
-export function encodeCredentials(credentials: Credentials): string {
+export function credentialsHeader(credentials: Credentials): string {
   const fields = Object.entries(credentials).filter(([, value]) => value !== undefined && value !== '');
-  const text = Buffer.from(JSON.stringify(Object.fromEntries(fields)));
-  // Compat: the URL alphabet, but padded.
-  return text.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+  return encodeCredentials(Object.fromEntries(fields));
 }
 
 function decodeAuth(auth: string): { username: string; password: string } {

@@ -56,7 +56,11 @@ export function readConfig(directory: string): ConfigFile {
   let text: string;
   try {
     text = fs.readFileSync(path, 'utf8');
-  } catch {
+  } catch (error) {
+    const why = { ENOTDIR: 'not a directory', EACCES: 'permission denied', EISDIR: 'is a directory' }[
+      (error as NodeJS.ErrnoException).code ?? ''
+    ];
+    if (why !== undefined) process.stderr.write(`WARNING: Error loading config file: open ${path}: ${why}\n`);
     return {};
   }
   try {

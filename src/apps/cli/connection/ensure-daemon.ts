@@ -2,8 +2,8 @@
  * Starts gantryd in the background when its default socket does not answer and this user is root.
  * The daemon is detached, so it outlives the command; its output goes to a file in its exec root.
  */
-import { fileURLToPath } from 'node:url';
 import { type Api, ApiError } from './api.ts';
+import { launcherPath } from './launcher.ts';
 
 const EXEC_ROOT = '/run/gantry';
 /** How long a starting daemon may take to answer; a first start creates directories and a database. */
@@ -20,19 +20,10 @@ async function answers(api: Api): Promise<boolean> {
   return connected;
 }
 
-function launcher(): string | undefined {
-  const { existsSync } = process.getBuiltinModule('node:fs');
-  for (const up of ['../', '../../', '../../../', '../../../../']) {
-    const path = fileURLToPath(new URL(`${up}bin/gantryd`, import.meta.url));
-    if (existsSync(path)) return path;
-  }
-  return undefined;
-}
-
 /** Makes sure that a daemon listens on the default socket. */
 export async function ensureDaemon(api: Api): Promise<void> {
   if (await answers(api)) return;
-  const path = launcher();
+  const path = launcherPath('gantryd');
   if (process.getuid?.() !== 0 || path === undefined) return;
   const fs = process.getBuiltinModule('node:fs');
   fs.mkdirSync(EXEC_ROOT, { recursive: true, mode: 0o711 });

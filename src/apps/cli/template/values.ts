@@ -13,6 +13,8 @@ export interface ViewOptions {
   readonly methods?: Readonly<Record<string, ViewMethod>>;
   /** `json` prints the fields as they are given instead of by name. */
   readonly ordered?: boolean;
+  /** What `json` prints instead of the fields. */
+  readonly json?: Record<string, unknown>;
   /** A field that does not exist has no value, as in a map. */
   readonly open?: boolean;
 }
@@ -51,6 +53,7 @@ export class StructView {
 
   /** Every field, as `json` prints it. */
   toJSON(): Record<string, unknown> {
+    if (this.#options.json !== undefined) return this.#options.json;
     const names = [...this.#fields.keys()];
     if (this.#options.ordered !== true) names.sort();
     return Object.fromEntries(names.map((name) => [name, this.get(name)]));

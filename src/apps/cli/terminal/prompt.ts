@@ -26,8 +26,8 @@ function takeTyped(bytes: number[], chunk: Buffer, raw: boolean): Typed & { read
   return { bytes, done: false, rest: Buffer.alloc(0) };
 }
 
-/** Reads one line; what follows it stays for the next question. */
-async function readLine(raw: boolean): Promise<string> {
+/** Asks, and reads one line; what follows it stays for the next question. */
+async function readLine(message: string, raw: boolean): Promise<string> {
   const input = process.stdin;
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   let typed: number[] = [];
@@ -45,7 +45,10 @@ async function readLine(raw: boolean): Promise<string> {
     }
   };
   input.on('data', onData).once('end', finish);
+  // The terminal stops showing what is typed before the question is there to be answered.
   if (raw) input.setRawMode(true);
+  process.stdout.write(message);
+  input.ref?.();
   input.resume();
   try {
     return await promise;
@@ -59,14 +62,12 @@ async function readLine(raw: boolean): Promise<string> {
 
 /** Asks for a line. */
 export async function ask(message: string): Promise<string> {
-  process.stdout.write(message);
-  return await readLine(false);
+  return await readLine(message, false);
 }
 
 /** Asks for a line that the terminal does not show. */
 export async function askSecret(message: string): Promise<string> {
-  process.stdout.write(message);
-  return await readLine(process.stdin.isTTY);
+  return await readLine(message, process.stdin.isTTY);
 }
 
 /** Asks a yes/no question; only `y` agrees. */

@@ -39,6 +39,15 @@ export function registryAuth(request: IncomingMessage): RegistryCredentials {
   return credentialsOf(headerJson(request, 'x-registry-auth')) ?? {};
 }
 
+/** Headers that docker's daemon passes on to registries. */
+export function metaHeaders(request: IncomingMessage): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (name.startsWith('x-meta-') && typeof value === 'string') found[name] = value;
+  }
+  return found;
+}
+
 const HUB_KEY = 'https://index.docker.io/v1/';
 
 /** Finds the credentials for a registry among those of a build, `X-Registry-Config`. */

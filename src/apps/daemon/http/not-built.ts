@@ -6,6 +6,7 @@ import type { Route } from './route.ts';
 /** Path parameters of image, plugin and distribution names contain slashes. */
 function routePath(path: string): string {
   if (/^\/(images|plugins|distribution)\/\{name\}/.test(path)) return path.replace('{name}', '{name:.*}');
+  if (path.startsWith('/networks/{id}')) return path.replace('{id}', '{id:.*}');
   return path;
 }
 

@@ -1,5 +1,5 @@
 /** Query strings read as Go's net/url and dockerd's form helpers read them. */
-import { GantryError } from '#types/errors.ts';
+import { errorMessage, GantryError } from '#types/errors.ts';
 import { DecodeError, decodeValue } from '#wire/decode.ts';
 import { JsonSyntaxError, type JsonValue, readJson } from '#wire/go-json.ts';
 import type { Filters, Query } from './route.ts';
@@ -74,6 +74,15 @@ class ParsedQuery implements Query {
     const value = text.length > 32 ? INT64_MAX + 1n : BigInt(text.replace(/^\+/, ''));
     if (value < INT64_MIN || value > INT64_MAX) throw parseIntError(text, 'value out of range');
     return Number(value);
+  }
+
+  plainInteger(name: string): number {
+    try {
+      return this.integer(name);
+    } catch (error) {
+      const text = errorMessage(error).replace('strconv.ParseInt', 'strconv.Atoi');
+      throw new GantryError('system', text, { cause: error });
+    }
   }
 
   filters(accepted?: readonly string[]): Filters {

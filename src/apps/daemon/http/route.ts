@@ -26,6 +26,8 @@ export interface Query {
   flag(name: string, absent?: boolean): boolean;
   /** Go's Int64ValueOrZero: 0 when absent; throws `invalid` with Go's strconv text otherwise. */
   integer(name: string): number;
+  /** The same where docker uses Go's Atoi and answers 500. */
+  plainInteger(name: string): number;
   /** The `filters` parameter, in the current and the legacy form; `accepted` keys only, others are `invalid filter '{name}'`. */
   filters(accepted?: readonly string[]): Filters;
 }

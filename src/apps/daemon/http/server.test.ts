@@ -470,7 +470,6 @@ test('nonsense on the socket is answered with 400 and the server goes on', async
     'GET /_ping HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n',
     'POST /containers/create HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
     'GET /%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
-    'GET http://x/_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
   ];
   for (const text of nonsense) {
     const answer = split(await raw(fixture, text));

@@ -166,7 +166,8 @@ export class ApiServer {
 
   async #run(call: Call): Promise<void> {
     const { request } = call;
-    const url = request.url ?? '/';
+    // Absolute form, as clients send it that take us for a proxy: the authority says nothing here.
+    const url = (request.url ?? '/').replace(/^https?:\/\/[^/?#]*(?=[/?]|$)/i, '');
     if (!url.startsWith('/')) throw new GantryError('invalid', 'invalid request URI');
     const path = unescapeComponent(pathOf(url));
     const clean = cleanPath(path);
@@ -270,8 +271,24 @@ export class ApiServer {
     }
     const body = errorBody(error, call.version !== undefined && wantsPlainErrors(call.version));
     response.writeHead(status, { 'Content-Type': body.contentType, 'Content-Length': Buffer.byteLength(body.text) });
-    response.end(request.method === 'HEAD' ? undefined : body.text);
+    if (request.complete || request.method === 'HEAD') response.end(request.method === 'HEAD' ? undefined : body.text);
+    else endAfterUpload(request, response, body.text);
   }
+}
+
+/**
+ * Closing while the client still sends makes its kernel throw the answer away. So the answer goes out whole, what
+ * comes is thrown away for a while, and only then the connection ends.
+ */
+function endAfterUpload(request: IncomingMessage, response: ServerResponse, text: string): void {
+  response.write(text);
+  const timer = setTimeout(() => response.end(), LINGER_MS).unref();
+  const end = (): void => {
+    clearTimeout(timer);
+    response.end();
+  };
+  request.once('end', end).once('close', end);
+  request.resume();
 }
 
 interface Upgraded {

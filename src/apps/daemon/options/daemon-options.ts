@@ -48,6 +48,8 @@ export interface BridgeOptions {
   /** Default host address of published ports. */
   readonly hostAddress: string;
   readonly userlandProxy: boolean;
+  /** Our own: published ports are not translated, so that the host's input rules decide about them. */
+  readonly respectHostFirewall: boolean;
   readonly userlandProxyPath: string;
 }
 
@@ -70,6 +72,8 @@ export interface DaemonOptions {
   readonly minApiVersion: string;
   readonly bridge: BridgeOptions;
   readonly addressPools: readonly AddressPool[];
+  /** Driver → options of new networks. */
+  readonly networkOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly dns: {
     readonly servers: readonly string[];
     readonly options: readonly string[];
@@ -250,6 +254,7 @@ function bridgeOf(raw: RawOptions): BridgeOptions {
     ip6tables: raw.flag('ip6tables'),
     hostAddress: raw.text('ip'),
     userlandProxy: raw.flag('userland-proxy'),
+    respectHostFirewall: raw.flag('respect-host-firewall'),
     userlandProxyPath: raw.text('userland-proxy-path'),
   };
 }
@@ -289,6 +294,7 @@ function typed(raw: RawOptions, configFile: string, environment: Environment): D
     minApiVersion: environment['DOCKER_MIN_API_VERSION'] || String(raw.fileOnly('min-api-version') ?? '1.24'),
     bridge: bridgeOf(raw),
     addressPools: raw.value('default-address-pool') as AddressPool[],
+    networkOptions: raw.map<Readonly<Record<string, string>>>('default-network-opt'),
     dns: { servers: raw.list('dns'), options: raw.list('dns-opt'), search: raw.list('dns-search') },
     hostGatewayIps: raw.list('host-gateway-ip'),
     resolvConf: String(raw.fileOnly('resolv-conf') ?? ''),

@@ -124,7 +124,6 @@ export const FLAGS: readonly FlagSpec[] = [
   }),
   flag('default-network-opt', 'mapOfMaps', 'Default network options', {
     key: 'default-network-opts',
-    support: 'harmless',
   }),
   flag('default-runtime', 'string', 'Default OCI runtime for containers', { initial: 'runc', reload: true }),
   flag('default-shm-size', 'bytes', 'Default shm size for containers', { initial: 67108864, reload: true }),
@@ -220,6 +219,7 @@ export const FLAGS: readonly FlagSpec[] = [
   flag('userns-remap', 'string', 'User/Group setting for user namespaces', { support: 'refused' }),
   flag('validate', 'bool', 'Validate daemon configuration and exit', { key: null }),
   flag('version', 'bool', 'Print version information and quit', { short: 'v', key: null }),
+  flag('respect-host-firewall', 'bool', 'Let published ports pass the input rules of the host firewall'),
   flag('restart', 'bool', 'Deprecated: use a restart policy on docker run', {
     short: 'r',
     key: null,

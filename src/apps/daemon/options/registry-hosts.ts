@@ -55,7 +55,8 @@ function mirrorOf(value: unknown, host: string): RegistryMirror {
   try {
     checkMirror(url);
   } catch (error) {
-    if (error instanceof ValueError) throw fail(error.message);
+    // Its text quotes the URL, which may hold the password it complains of.
+    if (error instanceof ValueError) throw fail(error.message.replace(/\/\/[^/@]*@/, '//xxxxx:xxxxx@'));
     throw error;
   }
   const prefix = textOf(fields, 'prefix', what);

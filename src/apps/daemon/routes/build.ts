@@ -3,7 +3,6 @@ import type { PullBase } from '#engine/build/base-image.ts';
 import { type BuildContext, type BuildOptions, buildImage } from '#engine/build/build.ts';
 import { applyIgnore, cleanRelative, type EntryTree, readContext, readText } from '#engine/build/context.ts';
 import { type PullContext, pullImage } from '#engine/images/pull.ts';
-import { makeReference } from '#engine/images/tag.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { parsePlatform } from '#types/platform.ts';
 import { parseReference, type Reference, withDefaultTag } from '#types/reference.ts';
@@ -52,7 +51,7 @@ function references(names: readonly string[]): Reference[] {
   for (const name of names) {
     if (name === '') continue;
     const reference = withDefaultTag(parseReference(name));
-    if (reference.digest !== undefined) makeReference(name, '');
+    if (reference.digest !== undefined) throw new GantryError('invalid', 'build tag cannot contain a digest');
     found.set(name, reference);
   }
   return [...found.values()];

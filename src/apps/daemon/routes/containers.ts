@@ -107,7 +107,7 @@ async function list(services: Services, context: RouteContext): Promise<void> {
   const { query, version } = context;
   const summaries = await listContainers(services, {
     all: query.flag('all'),
-    limit: query.integer('limit'),
+    limit: query.plainInteger('limit'),
     size: query.flag('size'),
     since: query.text('since'),
     before: query.text('before'),
@@ -138,10 +138,13 @@ async function top(services: Services, context: RouteContext): Promise<void> {
   context.json(await topContainer(services, idOf(context), context.query.text('ps_args'), context.signal));
 }
 
+/** The shortest object with a field has this many. */
+const MAX_IGNORED_BODY_BYTES = 7;
+
 async function start(services: Services, context: RouteContext): Promise<void> {
   const length = Number(context.request.headers['content-length'] ?? 0);
-  // Compat: API 1.24 took away the HostConfig body; a short one ("{}", "null") is still let through.
-  if (length > 2) {
+  // Compat: API 1.24 took away the HostConfig body; one too short to say anything (`{"x":1}`) is still let through.
+  if (length > MAX_IGNORED_BODY_BYTES) {
     throw new GantryError(
       'invalid',
       'starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24',
@@ -158,7 +161,7 @@ function stopOptions(query: Query): StopOptions {
   const timeout = query.text('t');
   return {
     signal: query.text('signal'),
-    timeoutSeconds: timeout === '' ? undefined : query.integer('t'),
+    timeoutSeconds: timeout === '' ? undefined : query.plainInteger('t'),
   };
 }
 
@@ -174,24 +177,16 @@ export function sizeOf(query: Query): { height: number; width: number } {
 
 function dimension(query: Query, key: string, label: string): number {
   const text = query.text(key);
-  if (!/^\d+$/.test(text)) {
-    throw new GantryError(
-      'invalid',
-      `invalid resize ${label} "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`,
-    );
-  }
+  if (!/^[+-]?\d+$/.test(text)) throw new GantryError('invalid', `invalid resize ${label} "${text}": invalid syntax`);
   const value = Number(text);
-  if (value > 0xffff_ffff) {
-    throw new GantryError(
-      'invalid',
-      `invalid resize ${label} "${text}": strconv.ParseUint: parsing "${text}": value out of range`,
-    );
+  if (value < 0 || value > 0xffff_ffff) {
+    throw new GantryError('invalid', `invalid resize ${label} "${text}": value out of range`);
   }
   return value;
 }
 
 async function update(services: Services, context: RouteContext): Promise<void> {
-  const request = await context.body<ContainerUpdateRequest>('ContainerUpdateRequest');
+  const request = (await context.optionalBody<ContainerUpdateRequest>('ContainerUpdateRequest')) ?? {};
   const warnings = await updateContainer(services, idOf(context), request, context.version);
   context.json({ Warnings: warnings });
 }

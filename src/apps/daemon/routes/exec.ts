@@ -31,7 +31,7 @@ export function execRoutes(services: Services): Route[] {
 }
 
 async function create(services: Services, context: RouteContext): Promise<void> {
-  const config = await context.body<ExecConfig>('ExecConfig');
+  const config = (await context.optionalBody<ExecConfig>('ExecConfig')) ?? {};
   const { ConsoleSize, ...older } = config;
   const usable = context.version.atLeast(42) && ConsoleSize !== undefined ? config : older;
   context.json({ Id: createExec(services, idOf(context), usable) }, 201);

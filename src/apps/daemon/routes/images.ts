@@ -5,13 +5,16 @@ import { importImage } from '#engine/images/import.ts';
 import { imageHistory, inspectImage } from '#engine/images/inspect.ts';
 import { type ImageSummary, LIST_FILTERS, listImages } from '#engine/images/list.ts';
 import { loadImages } from '#engine/images/load.ts';
+import { manifestSummaries } from '#engine/images/manifest-summaries.ts';
 import type { WriteProgress } from '#engine/images/progress.ts';
 import { type EmitEvent, type ImageUse, PRUNE_FILTERS, pruneImages, removeImage } from '#engine/images/remove.ts';
 import { saveImages } from '#engine/images/save.ts';
 import { makeOptionalReference, tagImage } from '#engine/images/tag.ts';
 import type { ImageRunConfig } from '#services/images/contract.ts';
+import type { RegistryRecords, StoredManifest } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
+import type { Digest } from '#types/digest.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { type Platform, parsePlatform } from '#types/platform.ts';
 import { plainValue, readJson } from '#wire/go-json.ts';
@@ -23,6 +26,7 @@ export interface ImageRouteDependencies {
   readonly tar: TarCodec;
   readonly emit: EmitEvent;
   readonly uses: () => readonly ImageUse[];
+  readonly records: Pick<RegistryRecords, 'indexes'>;
   /** `fromImage` of create. */
   readonly pull: Handler;
 }
@@ -107,6 +111,12 @@ function namesBefore43({ RepoTags: tags, RepoDigests: digests }: ImageSummary): 
 export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   const { images, tar, emit, uses } = dependencies;
   const removal = { images, uses, emit };
+  const manifestsOf = (id: Digest): object => {
+    const image = images.get(id);
+    const indexes = (of: Digest): StoredManifest[] => dependencies.records.indexes(of);
+    const found = image === undefined ? [] : manifestSummaries({ images, uses, indexes }, image);
+    return found.length === 0 ? {} : { Manifests: found };
+  };
   const list: Handler = (context) => {
     const { query, version } = context;
     const filters = new Map(query.filters(LIST_FILTERS));
@@ -123,6 +133,7 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
         ...summary,
         ...(version.atLeast(44) ? {} : { VirtualSize: summary.Size }),
         ...(version.atLeast(43) ? {} : namesBefore43(summary)),
+        ...(version.atLeast(47) && query.flag('manifests') ? manifestsOf(summary.Id as Digest) : {}),
       })),
     );
   };
@@ -151,12 +162,11 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
     if (manifests && platform !== undefined) {
       throw new GantryError('invalid', 'conflicting options: manifests and platform options cannot both be set');
     }
-    context.json(
-      inspectImage(images, params['name'] ?? '', {
-        ...optionalPlatform(platform),
-        atLeast: (minor) => version.atLeast(minor),
-      }),
-    );
+    const answer = inspectImage(images, params['name'] ?? '', {
+      ...optionalPlatform(platform),
+      atLeast: (minor) => version.atLeast(minor),
+    });
+    context.json({ ...answer, ...(manifests ? manifestsOf(answer['Id'] as Digest) : {}) });
   };
   const remove: Handler = async (context) => {
     const { query, params, version } = context;
@@ -218,6 +228,8 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
       method: 'POST',
       path: '/images/{name:.*}/tag',
       handler: (context) => {
+        // Compat: without a repository nothing is done, and that is fine.
+        if (context.query.text('repo') === '') return context.empty(200);
         tagImage(images, context.params['name'] ?? '', {
           repository: context.query.text('repo'),
           tag: context.query.text('tag'),

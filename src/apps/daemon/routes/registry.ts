@@ -9,7 +9,7 @@ import { errorMessage, GantryError } from '#types/errors.ts';
 import { type Platform, parsePlatform } from '#types/platform.ts';
 import { nameOnly, parseReference, type Reference, withTag } from '#types/reference.ts';
 import { bodyBytes } from '../http/body.ts';
-import { credentialsOf, registryAuth } from '../http/credentials.ts';
+import { credentialsOf, metaHeaders, registryAuth } from '../http/credentials.ts';
 import type { Handler, Route, RouteContext } from '../http/route.ts';
 import { decodePlatform, streaming } from './images.ts';
 
@@ -37,10 +37,9 @@ export function pullHandler(pull: PullContext): Handler {
     const reference = pullReference(query.text('fromImage'), query.text('tag'));
     const wanted = version.atLeast(32) ? query.text('platform') : '';
     const platform = wanted === '' ? {} : { platform: parsePlatform(wanted) };
-    const credentials = registryAuth(context.request);
-    await streaming(context, (write) =>
-      pullImage(pull, { reference, credentials, write, ...platform }, context.signal),
-    );
+    const meta = metaHeaders(context.request);
+    const options = { reference, credentials: registryAuth(context.request), metaHeaders: meta, ...platform };
+    await streaming(context, (write) => pullImage(pull, { ...options, write }, context.signal));
   };
 }
 
@@ -52,10 +51,9 @@ function pushHandler(push: PushContext): Handler {
     const reference = tag === '' ? parseReference(name) : makeReference(name, tag);
     const wanted = version.atLeast(46) ? query.text('platform') : '';
     const platform: { platform?: Platform } = wanted === '' ? {} : { platform: decodePlatform(wanted) };
-    const credentials = registryAuth(context.request);
-    await streaming(context, (write) =>
-      pushImage(push, { reference, credentials, write, ...platform }, context.signal),
-    );
+    const meta = metaHeaders(context.request);
+    const options = { reference, credentials: registryAuth(context.request), metaHeaders: meta, ...platform };
+    await streaming(context, (write) => pushImage(push, { ...options, write }, context.signal));
   };
 }
 

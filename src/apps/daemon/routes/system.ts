@@ -73,7 +73,8 @@ function eventTime(query: Query, key: string): bigint | undefined {
   try {
     return parseTimestamp(text, Date.now());
   } catch (error) {
-    throw new GantryError('invalid', errorMessage(error), { cause: error });
+    // Compat: 500, not 400.
+    throw new GantryError('system', errorMessage(error), { cause: error });
   }
 }
 

@@ -41,6 +41,7 @@ export async function beginUpload(call: Call): Promise<void> {
     services.uploads.cancel(upload);
     throw error;
   }
+  exchange.workQuietly();
   await finishUpload(services, caller, { upload, digest: whole }, exchange.signal);
   return exchange.empty(201, { Location: `/v2/${repository}/blobs/${whole}`, 'Docker-Content-Digest': whole });
 }
@@ -58,6 +59,7 @@ export async function serveUpload(call: Call): Promise<void> {
       if (text === null) throw new RegistryError('DIGEST_INVALID', { message: 'the digest parameter is missing' });
       const digest = parseRegistryDigest(text);
       await append(call, upload);
+      exchange.workQuietly();
       await finishUpload(services, caller, { upload, digest }, exchange.signal);
       return exchange.empty(201, { Location: `/v2/${repository}/blobs/${digest}`, 'Docker-Content-Digest': digest });
     }

@@ -68,6 +68,7 @@ function context(minor = 51, cgroup: Partial<CgroupSupport> = {}): CreateContext
     },
     runtimes: ['runc'],
     pathExists: (path) => path !== '/missing',
+    endpointMistakes: () => [],
     containerId: (reference) => (reference === 'web' ? 'f'.repeat(64) : undefined),
   };
 }
@@ -184,7 +185,7 @@ const REFUSED: readonly (readonly [ContainerCreateRequest, string])[] = [
   [host({ Binds: ['/a:/t'], Tmpfs: { '/t': '' } }), 'Duplicate mount point: /t'],
   [
     { NetworkingConfig: { EndpointsConfig: { bridge: { Aliases: ['a'] } } } },
-    'invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks',
+    'invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks',
   ],
   [
     { NetworkingConfig: { EndpointsConfig: { mine: { IPAMConfig: { IPv4Address: 'x' } } } } },

@@ -24,6 +24,8 @@ export interface CreateContext {
   /** Names accepted for `--runtime`. */
   readonly runtimes: readonly string[];
   readonly pathExists: PathExists;
+  /** What is wrong with an endpoint's settings for the network they are for; nothing when there is none yet. */
+  readonly endpointMistakes: (network: string, settings: EndpointSettings) => string[];
   /** ID of a container by any reference; undefined when there is none. */
   readonly containerId: (reference: string) => string | undefined;
 }
@@ -76,7 +78,7 @@ export function checkRequest(request: ContainerCreateRequest, context: CreateCon
   nameDefaultNetwork(draft);
   adjustForVersion(draft, context.version, context.machine.cgroup.version);
   const warnings = verify(draft, context);
-  checkEndpoints(draft.endpoints);
+  checkEndpoints(draft.endpoints, context.endpointMistakes);
   applyDefaults(draft.hostConfig, context);
   const { config: kept, hostConfig: host, endpoints, readOnlyNonRecursive } = draft;
   return { config: kept, hostConfig: host, endpoints, readOnlyNonRecursive, warnings, versionWarnings: draft.warnings };

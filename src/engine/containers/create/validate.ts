@@ -197,35 +197,62 @@ export function checkPlatform(
   }
 }
 
-/** Endpoint settings of all networks, all mistakes of one network together. */
-export function checkEndpoints(endpoints: Readonly<Record<string, EndpointSettings | null>>): void {
+/** Several mistakes as one text, the way docker lists them. */
+export function joinMistakes(mistakes: readonly string[]): string {
+  if (mistakes.length === 1) return mistakes[0] ?? '';
+  return mistakes.map((mistake) => `* ${mistake.replaceAll('\n', '\n\t')}`).join('\n');
+}
+
+/** Endpoint settings of all networks, all mistakes of one network together; `more` finds those that depend on it. */
+export function checkEndpoints(
+  endpoints: Readonly<Record<string, EndpointSettings | null>>,
+  more: (network: string, endpoint: EndpointSettings) => string[],
+): void {
   const failures: string[] = [];
   for (const [name, endpoint] of Object.entries(endpoints)) {
     if (endpoint === null) {
       failures.push(`invalid config for network ${name}: EndpointsConfig is nil`);
       continue;
     }
-    const wrong = endpointMistakes(name, endpoint);
+    const wrong = [...endpointMistakes(name, endpoint), ...more(name, endpoint)];
     if (wrong.length > 0)
-      failures.push(`invalid config for network ${name}: invalid endpoint settings:\n${wrong.join('\n')}`);
+      failures.push(`invalid config for network ${name}: invalid endpoint settings:\n${joinMistakes(wrong)}`);
   }
-  if (failures.length > 0) refuse(failures.join('\n'));
+  if (failures.length > 0) refuse(joinMistakes(failures));
 }
 
-function endpointMistakes(network: string, endpoint: EndpointSettings): string[] {
+/** Whether a network mode or name means a network that somebody made. */
+export function isUserDefined(network: string): boolean {
+  return !['', 'default', 'bridge', 'host', 'none'].includes(network) && !isContainer(network);
+}
+
+const MAC_ADDRESS = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$|^[0-9a-f]{2}(?:-[0-9a-f]{2}){5}$/i;
+const ENDPOINT_SYSCTL = /^[^.]*\.(ipv4|ipv6|mpls)\.[^.]*\.(IFNAME|ifname)\./;
+
+/** What is wrong with settings whatever network it is. */
+export function endpointMistakes(network: string, endpoint: EndpointSettings): string[] {
   const wrong: string[] = [];
-  const userDefined = !['default', 'bridge', 'host', 'none'].includes(network) && !isContainer(network);
+  const userDefined = isUserDefined(network);
   const ipam = endpoint.IPAMConfig;
   const { IPv4Address: v4 = '', IPv6Address: v6 = '' } = ipam ?? {};
   const linkLocal = ipam?.LinkLocalIPs ?? [];
   if ((v4 !== '' || v6 !== '' || linkLocal.length > 0) && !userDefined) {
-    wrong.push('user-specified IP address is supported on user-defined networks only');
+    wrong.push('user specified IP address is supported on user defined networks only');
   }
   if ((endpoint.Aliases ?? []).length > 0 && !userDefined) {
-    wrong.push('network-scoped aliases are only supported for user-defined networks');
+    wrong.push('network-scoped alias is supported only for containers in user defined networks');
   }
   if (v4 !== '' && isIP(v4) !== 4) wrong.push(`invalid IPv4 address: ${v4}`);
   if (v6 !== '' && isIP(v6) !== 6) wrong.push(`invalid IPv6 address: ${v6}`);
   for (const address of linkLocal) if (isIP(address) === 0) wrong.push(`invalid link-local IP address: ${address}`);
+  if (endpoint.MacAddress && !MAC_ADDRESS.test(endpoint.MacAddress))
+    wrong.push(`invalid MAC address ${endpoint.MacAddress}`);
+  const sysctls = endpoint.DriverOpts?.['com.docker.network.endpoint.sysctls'];
+  for (const sysctl of sysctls === undefined ? [] : sysctls.split(',')) {
+    if (ENDPOINT_SYSCTL.test(sysctl)) continue;
+    wrong.push(
+      `unrecognised network interface sysctl '${sysctl}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'`,
+    );
+  }
   return wrong;
 }

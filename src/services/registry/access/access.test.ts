@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { hashSync } from 'bcryptjs';
 import { parseAuthorization } from './access.ts';
+import { PasswordChecker } from './password-checker.ts';
 import { Rights } from './rights.ts';
 import { grants, parseScopes } from './scopes.ts';
 import { parseHtpasswd } from './users.ts';
@@ -32,6 +34,23 @@ describe('htpasswd', () => {
       );
     });
   }
+});
+
+test('passwords: right, wrong, remembered, and refused when too many wait', async () => {
+  await using checker = new PasswordChecker();
+  const hash = hashSync('right', 4);
+  assert.equal(await checker.check('right', hash), true);
+  const checks = await Promise.allSettled(
+    Array.from({ length: 100 }, (_, count) => checker.check(`wrong ${count}`, hash)),
+  );
+  const refused = checks.filter((outcome) => outcome.status === 'rejected');
+  assert.equal(refused.length, 36);
+  assert.ok(refused.every(({ reason }) => /too many logins at once/.test(reason.message)));
+  assert.ok(checks.every((outcome) => outcome.status === 'rejected' || !outcome.value));
+  // One that was right needs no place in the queue.
+  const waiting = Array.from({ length: 64 }, (_, count) => checker.check(`more ${count}`, hash));
+  assert.equal(await checker.check('right', hash), true);
+  await Promise.all(waiting);
 });
 
 describe('rights', () => {

@@ -41,6 +41,8 @@ export interface Actor {
   readonly user: string | undefined;
   /** May see everything of the registry. */
   readonly isAdministrator: boolean;
+  /** May ask for the catalogue; it shows what he may pull. */
+  readonly mayList: boolean;
   may(action: Action, repository: string): boolean;
 }
 
@@ -79,6 +81,7 @@ export class Access {
     return {
       user,
       isAdministrator: rights.isAdministrator(user),
+      mayList: true,
       may: (action, repository) => rights.allows(user, repository, action),
     };
   }
@@ -111,6 +114,7 @@ export class Access {
       user,
       isAdministrator:
         mode.kind === 'foreign' ? isCatalogGranted : this.rights.isAdministrator(user) && isCatalogGranted,
+      mayList: isCatalogGranted,
       may: (action, repository) => {
         if (grants(claims.access ?? [], 'repository', repository, action)) return true;
         // The catalogue of our own users shows what they may pull.
@@ -165,4 +169,4 @@ export class Access {
   }
 }
 
-const NOBODY: Actor = { user: undefined, isAdministrator: false, may: () => false };
+const NOBODY: Actor = { user: undefined, isAdministrator: false, mayList: false, may: () => false };
