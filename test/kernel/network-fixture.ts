@@ -24,6 +24,7 @@ export async function openInstance(
   directory: string,
   bridge: NetworksOptions['bridge'],
   running: ReadonlySet<Id> = new Set(),
+  plugins?: NonNullable<NetworksOptions['plugins']>,
 ): Promise<Instance> {
   const database = new Database(join(directory, 'state.db'));
   const namespaceDirectory = join(directory, 'netns');
@@ -34,6 +35,7 @@ export async function openInstance(
     instance,
     namespaceDirectory,
     bridge,
+    ...(plugins === undefined ? {} : { plugins }),
     warn: (message) => warnings.push(message),
   });
   await networks.recover(running);

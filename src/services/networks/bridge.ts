@@ -7,7 +7,8 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { hasCode } from '#system/kernel/errno.ts';
-import { addVeth, deleteLink, setForwarding, setHairpin, setNeighbour } from '#system/netlink/route.ts';
+import { setForwarding, setNeighbour } from '#system/netlink/neighbours.ts';
+import { addVeth, deleteLink, setHairpin } from '#system/netlink/route.ts';
 import { NetlinkSocket } from '#system/netlink/socket.ts';
 import type { RuleSet } from '#system/nftables/nftables.ts';
 import { errorMessage, GantryError, wrapError } from '#types/errors.ts';

@@ -103,9 +103,9 @@ export interface NetworkDriver extends AsyncDisposable {
   /** Checks a network's options; throws docker's errors. */
   plan(spec: NetworkSpec, id: Id): NetworkPlan;
   /** Makes the network in the kernel. On failure nothing of it remains. */
-  create(network: NetworkRecord): void;
+  create(network: NetworkRecord): void | Promise<void>;
   /** Undoes `create`. Idempotent. */
-  remove(network: NetworkRecord): void;
+  remove(network: NetworkRecord): void | Promise<void>;
   /** Connects; on failure nothing of it remains (the service drops the record). */
   join(context: JoinContext, signal?: AbortSignal): Promise<EndpointRecord>;
   /** Undoes `join`. Without a sandbox the kernel removes the interface together with its namespace. */

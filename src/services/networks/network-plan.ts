@@ -28,8 +28,6 @@ export function checkSpec(spec: NetworkSpec): void {
       throw new GantryError('forbidden', 'a configuration network cannot depend on another configuration network');
   }
   if (spec.configFrom !== '') checkDependent(spec);
-  if (spec.ipam.driver !== 'default' && spec.ipam.driver !== 'null')
-    throw new GantryError('notFound', `plugin ${JSON.stringify(spec.ipam.driver)} not found`);
 }
 
 function checkDependent({ ipam, ipv4, ipv6, labels, options }: NetworkSpec): void {

@@ -9,6 +9,7 @@ import { now } from '#system/clock/clock.ts';
 import type { Database } from '#system/database/database.ts';
 import { NetlinkSocket } from '#system/netlink/socket.ts';
 import { openNftables, type RuleSet } from '#system/nftables/nftables.ts';
+import { findPluginSocket, PLUGIN_DIRECTORIES, Plugin, type PluginDirectories } from '#system/plugins/plugin.ts';
 import { GantryError } from '#types/errors.ts';
 import { type Id, newId } from '#types/ids.ts';
 import { parseCidr } from './address.ts';
@@ -35,6 +36,7 @@ import { hostResolvConf } from './host-resolv-conf.ts';
 import { type AddressPool, type Pools, poolsOf } from './ipam.ts';
 import { Macvlan } from './macvlan.ts';
 import { allocatePools, applyConfiguration, checkSpec } from './network-plan.ts';
+import { RemoteDriver } from './remote-driver.ts';
 import { containerResolvConf, resolverSettings } from './resolv-conf.ts';
 import { LOOPBACK_INDEX, Sandboxes } from './sandboxes.ts';
 import { StaticDriver } from './static-driver.ts';
@@ -49,6 +51,8 @@ export interface NetworksOptions {
   readonly bridge: BridgeOptions;
   /** `--default-address-pool`; empty: the built-in ones. */
   readonly addressPools?: readonly AddressPool[];
+  /** Where network plugins are looked for; docker's directories when left out. */
+  readonly plugins?: PluginDirectories;
   readonly warn: (message: string) => void;
 }
 
@@ -78,7 +82,7 @@ class LocalNetworks implements Networks {
   readonly #options: NetworksOptions;
   readonly #store: NetworkStore;
   readonly #pools: Pools;
-  readonly #drivers: ReadonlyMap<string, NetworkDriver>;
+  readonly #drivers: Map<string, NetworkDriver>;
   readonly #sandboxes: Sandboxes;
   readonly #addressing: EndpointAddressing;
   readonly #mover: GatewayMover;
@@ -102,6 +106,15 @@ class LocalNetworks implements Networks {
 
   #poolsOf(network: NetworkRecord): NetworkRecord['pools'] {
     return this.#drivers.get(network.driver)?.pools?.(network) ?? network.pools;
+  }
+
+  /** The driver of a plugin, kept from its first use on. */
+  #remote(name: string): NetworkDriver {
+    const socketPath = findPluginSocket(name, this.#options.plugins ?? PLUGIN_DIRECTORIES);
+    if (socketPath === undefined) throw new GantryError('notFound', `plugin ${JSON.stringify(name)} not found`);
+    const driver = new RemoteDriver({ plugin: new Plugin(name, socketPath), warn: this.#options.warn });
+    this.#drivers.set(name, driver);
+    return driver;
   }
 
   driverNames(): string[] {
@@ -158,6 +171,7 @@ class LocalNetworks implements Networks {
 
   async create(spec: NetworkSpec): Promise<NetworkSummary> {
     checkSpec(spec);
+    this.#checkAddressDriver(spec.ipam.driver);
     const all = this.#store.networks();
     if (all.some(({ name }) => name === spec.name))
       throw new GantryError('conflict', `network with name ${spec.name} already exists`);
@@ -169,8 +183,7 @@ class LocalNetworks implements Networks {
       this.#store.saveNetwork(record);
       return summaryOf(record);
     }
-    const driver = this.#drivers.get(spec.driver);
-    if (driver === undefined) throw new GantryError('notFound', `plugin ${JSON.stringify(spec.driver)} not found`);
+    const driver = this.#drivers.get(spec.driver) ?? this.#remote(spec.driver);
     const { scope, ...kept } = spec.configFrom === '' ? spec : applyConfiguration(spec, all);
     if (scope === 'swarm')
       throw new GantryError('forbidden', 'cannot create a swarm scoped network when swarm is not active');
@@ -185,13 +198,20 @@ class LocalNetworks implements Networks {
     const record: NetworkRecord = { ...kept, ...base, pools, made: plan.made };
     this.#store.saveNetwork(record);
     try {
-      driver.create(record);
+      await driver.create(record);
       this.#store.saveNetwork({ ...record, isPending: false });
     } catch (error) {
       this.#store.deleteNetwork(id);
       throw error;
     }
     return summaryOf(record);
+  }
+
+  #checkAddressDriver(name: string): void {
+    if (name === 'default' || name === 'null') return;
+    if (findPluginSocket(name, this.#options.plugins ?? PLUGIN_DIRECTORIES) === undefined)
+      throw new GantryError('notFound', `plugin ${JSON.stringify(name)} not found`);
+    throw new GantryError('notImplemented', `IPAM plugins (${name}) are not implemented by this version of Gantry`);
   }
 
   async remove(id: Id): Promise<void> {
@@ -215,7 +235,14 @@ class LocalNetworks implements Networks {
         `error while removing network: configuration network ${JSON.stringify(network.name)} is in use`,
       );
     }
-    if (!network.configOnly) this.#drivers.get(network.driver)?.remove(network);
+    // From here on it is as good as gone: nobody joins it, and a daemon that dies now leaves the rest to the next.
+    this.#store.saveNetwork({ ...network, isPending: true });
+    try {
+      if (!network.configOnly) await this.#drivers.get(network.driver)?.remove(network);
+    } catch (error) {
+      this.#store.saveNetwork(network);
+      throw error;
+    }
     this.#store.deleteNetwork(network.id);
     this.#addressing.forget(network.id);
     this.#named.delete(network.id);
@@ -387,10 +414,18 @@ class LocalNetworks implements Networks {
       else this.#store.delete(record);
     }
     this.#sandboxes.keepOnly(running);
+    for (const { driver, configOnly, name } of this.#store.networks()) {
+      if (configOnly || this.#drivers.has(driver)) continue;
+      try {
+        this.#remote(driver);
+      } catch {
+        this.#options.warn(`network ${name}: its driver ${driver} is not there`);
+      }
+    }
     for (const network of this.#store.networks()) {
       if (!network.isPending) continue;
       // Its creation was never acknowledged. What exists of it is told by its options.
-      this.#drivers.get(network.driver)?.remove(network);
+      await this.#drivers.get(network.driver)?.remove(network);
       this.#store.deleteNetwork(network.id);
     }
     this.#addressing.load(kept);

@@ -31,7 +31,7 @@ export const RTM_GETROUTE = 26;
 export const RTM_NEWNEIGH = 28;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
-const AF_BRIDGE = 7;
+export const AF_BRIDGE = 7;
 export const IFF_UP = 1;
 export const IFLA_ADDRESS = 1;
 export const IFLA_IFNAME = 3;
@@ -58,11 +58,6 @@ const RTPROT_STATIC = 4;
 const RTN_UNICAST = 1;
 const RT_SCOPE_LINK = 253;
 const RT_SCOPE_NOWHERE = 255;
-const NDA_DST = 1;
-const NDA_LLADDR = 2;
-const NTF_MASTER = 4;
-const NUD_NOARP = 0x40;
-const NUD_STALE = 4;
 const NLA_F_NESTED = 0x8000;
 const IFLA_BRPORT_MODE = 4;
 
@@ -254,6 +249,20 @@ export function setLink(
   };
 }
 
+/** Moves a link into another namespace under a new name. */
+export function moveLink(index: number, to: { readonly name: string; readonly namespaceFd: number }): Request {
+  return {
+    what: `move link ${index}`,
+    type: RTM_NEWLINK,
+    flags: 0,
+    body: linkBody(index),
+    attributes: [
+      [IFLA_NET_NS_FD, u32(to.namespaceFd)],
+      [IFLA_IFNAME, text(to.name)],
+    ],
+  };
+}
+
 /** Lets a bridge send a frame back out of the port it came from: needed to reach oneself by a published port. */
 export function setHairpin(portIndex: number): Request {
   const body = linkBody(portIndex);
@@ -295,7 +304,7 @@ function addressBody(family: number, prefixLength: number, index: number): Buffe
   return body;
 }
 
-function familyOf(address: string): number {
+export function familyOf(address: string): number {
   return isIPv6(address) ? AF_INET6 : AF_INET;
 }
 
@@ -396,40 +405,6 @@ export function dumpRoutes(family: number = AF_INET): Request {
   const body = Buffer.alloc(12);
   body.writeUInt8(family, 0);
   return { what: 'list routes', type: RTM_GETROUTE, flags: NLM_F_DUMP, body, attributes: [] };
-}
-
-function neighbourBody(family: number, index: number, state: number, flags: number): Buffer {
-  const body = Buffer.alloc(12);
-  body.writeUInt8(family, 0);
-  body.writeInt32LE(index, 4);
-  body.writeUInt16LE(state, 8);
-  body.writeUInt8(flags, 10);
-  return body;
-}
-
-/** Tells the host which MAC address an IP address has now, replacing what it learned before. */
-export function setNeighbour(index: number, address: string, mac: string): Request {
-  return {
-    what: `set neighbour ${address}`,
-    type: RTM_NEWNEIGH,
-    flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: neighbourBody(familyOf(address), index, NUD_STALE, 0),
-    attributes: [
-      [NDA_DST, addressBytes(address)],
-      [NDA_LLADDR, macBytes(mac)],
-    ],
-  };
-}
-
-/** Tells the bridge behind which port a MAC address is now: a static entry, which goes with the port (a port not yet forwarding takes no other kind). */
-export function setForwarding(portIndex: number, mac: string): Request {
-  return {
-    what: `set forwarding entry ${mac}`,
-    type: RTM_NEWNEIGH,
-    flags: NLM_F_CREATE | NLM_F_REPLACE,
-    body: neighbourBody(AF_BRIDGE, portIndex, NUD_NOARP, NTF_MASTER),
-    attributes: [[NDA_LLADDR, macBytes(mac)]],
-  };
 }
 
 function need(message: Message, bytes: number): Buffer {
