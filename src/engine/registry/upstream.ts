@@ -48,7 +48,7 @@ export class Upstream {
       async (remote) => {
         const sizeBytes = await remote.blobSize(digest, signal);
         if (sizeBytes === undefined) return false;
-        await take(sizeBytes, () => remote.openBlob({ digest, sizeBytes }, 0, signal));
+        await take(sizeBytes, () => remote.openBlob({ digest, sizeBytes }, { offset: 0 }, signal));
         return true;
       },
       signal,

@@ -32,8 +32,8 @@ export class FileIngest implements Ingest {
   readonly #hash: Hash = createHash('sha256');
   #offset = 0;
   /** Chunks are copied together: those that wait for a write would outlive the cheap collections. */
-  #piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
-  #other = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  #piece: Buffer | undefined;
+  #other: Buffer | undefined;
   #gathered = 0;
   #writing: Promise<void> = Promise.resolve();
   #keep: boolean;
@@ -94,6 +94,7 @@ export class FileIngest implements Ingest {
     passBytes(chunk.length);
     for (let at = 0; at < chunk.length; ) {
       const count = Math.min(PIECE_BYTES - this.#gathered, chunk.length - at);
+      this.#piece ??= Buffer.allocUnsafeSlow(PIECE_BYTES);
       this.#piece.set(chunk.subarray(at, at + count), this.#gathered);
       at += count;
       this.#gathered += count;
@@ -104,7 +105,7 @@ export class FileIngest implements Ingest {
   /** Waits for the write before and begins the next; a failure shows at the next one. */
   async #write(end: number): Promise<void> {
     await this.#writing;
-    const piece = this.#piece.subarray(0, this.#gathered);
+    const piece = this.#piece?.subarray(0, this.#gathered) ?? Buffer.alloc(0);
     [this.#piece, this.#other] = [this.#other, this.#piece];
     this.#gathered = 0;
     this.#writing = (async () => {

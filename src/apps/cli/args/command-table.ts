@@ -72,7 +72,7 @@ const OWN_COMMANDS: Readonly<Record<string, string>> = {
     'image bootstrap NAME\t\t\t\tmake a base image on this host without a registry\nquiet\tq\tbool\t\t\tsuppress the progress output',
   ...REGISTRY_COMMANDS,
   'system fsck':
-    'system fsck [OPTIONS]\t\t\t\tcheck the store for missing, corrupt and orphaned content\ndeep\t\tbool\t\t\tcompare every extracted layer with its archive, byte by byte\ndrop\t\tbool\t\t\tremove images that cannot be repaired (needs --repair)\nformat\t\tstring\t\t\tjson prints one JSON object per finding and a summary\nrepair\t\tbool\t\t\trepair what can be repaired',
+    'system fsck [OPTIONS]\t\t\t\tcheck the store for missing, corrupt and orphaned content\ndeep\t\tbool\t\t\tcompare every extracted layer with its archive, byte by byte\ndrop\t\tbool\t\t\tremove images that cannot be repaired (needs --repair)\nformat\t\tstring\t\t\tprint as json: one object a finding, then a summary\nrepair\t\tbool\t\t\trepair what can be repaired',
 };
 
 /** Flags of docker 28.2 that the table's newer sources dropped or renamed, hidden in the help. */

@@ -52,7 +52,7 @@ function refetchBlob(context: FsckContext, diffId: Digest, blob: LayerBlob, sign
   const fetch = async (remote: RemoteRepository): Promise<void> => {
     using lease = content.lease();
     lease.digests.add(digest);
-    const source = await remote.openBlob({ digest, sizeBytes }, 0, signal);
+    const source = await remote.openBlob({ digest, sizeBytes }, { offset: 0 }, signal);
     await content.write(source, { expected: digest, limitBytes: sizeBytes, lease, replace: true }, signal);
   };
   return inTurn(context, repositories, fetch, signal);
