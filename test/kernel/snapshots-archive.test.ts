@@ -248,9 +248,9 @@ test('a container swapping a directory for a link all the time cannot make us re
        try { if (!fs.lstatSync(root + '/swap').isDirectory()) fs.rmSync(root + '/swap', { recursive: true }); } catch {}
        try { fs.mkdirSync(root + '/swap'); fs.writeFileSync(root + '/swap/secret', 'own'); } catch {}
        try { fs.rmSync(root + '/away', { recursive: true }); } catch {}
-       // Now and then it rests, for 3 to 243 ms, so that some reads see one state from their start to their end.
+       // Now and then it rests, for 3 to 2187 ms, so that some reads see one state from their start to their end.
        const round = Atomics.add(stop, 1, 1);
-       if (round % 10 === 0) Atomics.wait(stop, 0, 0, 3 ** (1 + (round / 10) % 5));
+       if (round % 10 === 0) Atomics.wait(stop, 0, 0, 3 ** (1 + (round / 10) % 7));
      }`,
     { eval: true, workerData: { root, outside, swap } },
   );
