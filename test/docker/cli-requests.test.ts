@@ -85,7 +85,8 @@ const ANSWERS: Answers = {
     text: JSON.stringify([
       {
         Id: DIGEST,
-        RepoTags: ['some:latest', 'me/other:1.0'],
+        // One repository: docker lists several of an image in random order.
+        RepoTags: ['some:latest', 'some:1.0'],
         RepoDigests: [`some@${DIGEST}`],
         Created: 1_700_000_000,
         Size: 123_456_789,
