@@ -133,6 +133,8 @@ async function release(
     ['output', run.streams.finish()],
     ['network', releaseNetwork(services, container)],
   ];
+  // One may fail while another is still waited for.
+  for (const [, work] of parts) work.catch(() => undefined);
   for (const [part, work] of parts) await work.catch((error: unknown) => logFailure(services, id, part, error));
   container.streams = undefined;
   await releasePreparedMounts(services, record).catch((error: unknown) => logFailure(services, id, 'mounts', error));

@@ -47,7 +47,7 @@ import {
 import { FirewallTable } from './firewall-table.ts';
 import { HostPorts } from './host-ports.ts';
 import { configureInterface } from './interface.ts';
-import type { NetworkStore } from './store.ts';
+import { isPredefined, type NetworkStore } from './store.ts';
 
 /** How long a veth of a container that goes on running may outlive its disconnection; its death blocks for a grace period. */
 const LINGERING_LINK_MS = 20;
@@ -396,7 +396,8 @@ export class BridgeDriver implements NetworkDriver {
   async recover(networks: readonly NetworkRecord[], records: readonly EndpointRecord[]): Promise<void> {
     const { warn } = this.#options;
     for (const network of networks) {
-      if (network.id === this.#default?.id) continue;
+      // The default one is there since the start, or switched off.
+      if (isPredefined(network.name)) continue;
       try {
         const { settings, subnets } = this.#check(network);
         this.#build(network, settings, subnets, network.made['own'] === 'true');
