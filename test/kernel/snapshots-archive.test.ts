@@ -283,7 +283,7 @@ test('a container swapping a directory for a link all the time cannot make us re
   }
   Atomics.store(counters, 0, 1);
   await ended;
-  assert.ok(succeeded > 0 && (counters[1] ?? 0) > 100, `${succeeded} reads against ${counters[1]} swaps`);
+  assert.ok(succeeded > 0 && (counters[1] ?? 0) > 20, `${succeeded} reads against ${counters[1]} swaps`);
   assert.deepEqual(fs.readdirSync(outside), ['secret']);
   assert.equal(fs.statSync(join(outside, 'secret')).nlink, 1);
 });
