@@ -94,6 +94,12 @@ describe('images', () => {
   test('a broken archive is refused', async () => {
     writeFileSync(join(scratch, 'broken.tar'), Buffer.alloc(10_000, 65));
     assert.notEqual((await daemon.docker(['load', '-i', join(scratch, 'broken.tar')])).code, 0);
+    // The answer is 200 whatever comes, and ends with the error.
+    const answer = await daemon.api('POST', '/images/load', Buffer.alloc(10_000, 65));
+    assert.equal(answer.status, 200);
+    const told = answer.json<{ error: string; errorDetail: { message: string } }>();
+    assert.notEqual(told.error, '');
+    assert.equal(told.errorDetail.message, told.error);
     const empty = await daemon.docker(['import', join(scratch, 'broken.tar')]);
     assert.notEqual(empty.code, 0);
   });

@@ -14,6 +14,7 @@ import { loadImages } from '#engine/images/load.ts';
 import { saveImages } from '#engine/images/save.ts';
 import { squashImage } from '#engine/images/squash.ts';
 import { Content } from '#services/content/content.ts';
+import { RegistryRecords } from '#services/images/registry-records.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { makeEntry, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
 import type { LayeredOptions, LayeredSnapshotter } from '#services/snapshots/layered.ts';
@@ -69,6 +70,7 @@ function serve(tar: Buffer, blob: Buffer, spoil?: (offset: number, attempt: numb
 }
 
 interface Place {
+  readonly records: RegistryRecords;
   readonly images: ImageStore;
   readonly snapshots: LayeredSnapshotter;
   readonly content: Content;
@@ -104,6 +106,7 @@ async function place(
   });
   return {
     images,
+    records: new RegistryRecords(database),
     snapshots,
     content,
     directory,
@@ -505,10 +508,15 @@ test('an OCI layout of compressed layers is loaded and saved with the same manif
     })),
   );
   const load = async (at: Place, source: AsyncIterable<Buffer>): Promise<void> =>
-    loadImages({ images: at.images, tar: tarCodec, emit: () => {} }, source, { quiet: true, write: () => {} });
+    loadImages({ images: at.images, records: at.records, tar: tarCodec, emit: () => {} }, source, {
+      quiet: true,
+      write: () => {},
+    });
   await load(here, archive);
   const save = (at: Place): Promise<Buffer> =>
-    collect(saveImages({ images: at.images, tar: tarCodec, emit: () => {} }, ['example.com/kept:1']));
+    collect(
+      saveImages({ images: at.images, records: at.records, tar: tarCodec, emit: () => {} }, ['example.com/kept:1']),
+    );
   const saved = await save(here);
   const names: string[] = [];
   let listed = '';

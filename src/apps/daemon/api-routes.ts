@@ -48,7 +48,7 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...commitRoutes({
       images,
       emit,
-      withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
+      withContainer: (reference, options, work) => withCommittedContainer(services, { reference, ...options }, work),
     }),
     ...buildRoutes({ images, tar: tarCodec, emit, pull, createContainer: buildContainers(services) }),
     ...networkRoutes(services),

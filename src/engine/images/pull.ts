@@ -6,7 +6,6 @@ import { parseImageConfig } from '#services/images/config.ts';
 import type { RegistryRecords, StoredManifest } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
-import { cpuInfo } from '#system/kernel/cpu-flags.ts';
 import type { RegistryClient, RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
 import { RegistryError } from '#system/registry-http/errors.ts';
 import { type Digest, isDigest } from '#types/digest.ts';
@@ -25,7 +24,7 @@ import {
 import { resolveForPlatform } from './inspect.ts';
 import { type LayerSource, takeInLayers } from './intake.ts';
 import { CONFIG_LIMIT_BYTES, checkImageManifest, type Descriptor, type Manifest, parseManifest } from './manifest.ts';
-import { amd64Level, chooseManifests } from './platform-choice.ts';
+import { chooseManifests, ownPlatform } from './platform-choice.ts';
 import type { WriteProgress } from './progress.ts';
 import { pullObserver } from './pull-progress.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
@@ -181,17 +180,11 @@ class Pull {
   }
 
   async #choose(outer: StoredManifest, index: Manifest & { kind: 'index' }, reference: Reference): Promise<Chosen> {
-    const wanted = this.#options.platform ?? this.#ownPlatform();
+    const wanted = this.#options.platform ?? ownPlatform();
     const chosen = await this.#search({ index, path: [outer], wanted, reference });
     if (chosen !== undefined) return chosen;
     const text = formatPlatform(this.#options.platform ?? hostPlatform());
     throw new GantryError('notFound', `no matching manifest for ${text} in the manifest list entries`);
-  }
-
-  /** Compat: without a wish, images built for a higher level of the CPU come first. */
-  #ownPlatform(): Platform {
-    const host = hostPlatform();
-    return host.architecture === 'amd64' ? { ...host, variant: amd64Level(cpuInfo()) } : host;
   }
 
   async #search(at: {
