@@ -25,7 +25,7 @@ import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
 import { nowNs } from '#system/clock/clock.ts';
 import type { Digest } from '#types/digest.ts';
-import { GantryError } from '#types/errors.ts';
+import { GantryError, wrapError } from '#types/errors.ts';
 import { newId, shortId } from '#types/ids.ts';
 import type { Platform } from '#types/platform.ts';
 import { familiarString, type Reference } from '#types/reference.ts';
@@ -33,6 +33,7 @@ import { createChildImage } from '../images/commit.ts';
 import { commitSnapshot, importLayer } from '../images/layer.ts';
 import type { WriteProgress } from '../images/progress.ts';
 import { type EmitEvent, imageAttributes } from '../images/remove.ts';
+import { type SquashOptions, squashImage } from '../images/squash.ts';
 import { nameImage } from '../images/tag.ts';
 import { BuildArguments } from './arguments.ts';
 import { baseImage, type PullBase } from './base-image.ts';
@@ -68,6 +69,8 @@ export interface BuildOptions {
   readonly remove: boolean;
   readonly forceRemove: boolean;
   readonly quiet: boolean;
+  /** Merge the layers made here into one. */
+  readonly squash: boolean;
   readonly platform?: Platform;
   readonly resources: BuildResources;
 }
@@ -84,6 +87,7 @@ export class BuildStepError extends GantryError {
 
 interface StageState {
   readonly name: string;
+  readonly base: Image | undefined;
   image: Image | undefined;
   config: ImageRunConfig;
   cmdSet: boolean;
@@ -108,6 +112,7 @@ export async function buildImage(context: BuildContext, options: BuildOptions, s
   let image: Image;
   try {
     image = await builder.build();
+    if (options.squash) image = await squashBuilt(context, { image, base: builder.lastBase }, signal);
   } catch (error) {
     // Compat: a quiet build that fails tells its steps after all.
     for (const text of builder.kept) await context.write({ stream: text });
@@ -124,6 +129,14 @@ export async function buildImage(context: BuildContext, options: BuildOptions, s
   return image;
 }
 
+async function squashBuilt(context: BuildContext, built: SquashOptions, signal?: AbortSignal): Promise<Image> {
+  try {
+    return await squashImage(context, built, signal);
+  } catch (error) {
+    throw wrapError('error squashing image', error);
+  }
+}
+
 const short = (id: Digest | undefined): string => (id === undefined ? '' : shortId(id.slice('sha256:'.length)));
 
 class Builder {
@@ -136,6 +149,8 @@ class Builder {
   /** What a quiet build did not say. */
   readonly kept: string[] = [];
   #keptLength = 0;
+  /** What the last stage began from; undefined: from nothing. */
+  lastBase: Image | undefined;
 
   constructor(
     context: BuildContext,
@@ -180,6 +195,7 @@ class Builder {
     for (const stage of stages) {
       await announce(stage.from.original);
       const state = await this.#begin(stage, args);
+      this.lastBase = state.base;
       await this.#say(` ---> ${short(state.image?.id)}\n`);
       for (const instruction of stage.instructions) {
         this.#signal?.throwIfAborted();
@@ -229,6 +245,7 @@ class Builder {
     const config = { ...inherited, Env: env, OnBuild: null, OpenStdin: false, StdinOnce: false };
     const state: StageState = {
       name: stage.name,
+      base: image,
       image,
       config,
       cmdSet: false,

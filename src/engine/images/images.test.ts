@@ -276,6 +276,7 @@ test('a build copies, sets the config, and uses its cache until a file changes',
       remove: true,
       forceRemove: false,
       quiet: false,
+      squash: false,
       resources: {},
     });
     return { id: image.id, output };
@@ -339,6 +340,7 @@ test('steps tell of their containers, stderr is red, and a quiet build that fail
           remove: true,
           forceRemove: false,
           quiet: given.quiet ?? false,
+          squash: false,
           resources: {},
         },
       );

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answerError, RegistryError } from '#system/registry-http/errors.ts';
+import { answerError, RemoteRegistryError } from '#system/registry-http/errors.ts';
 import { GantryError } from '#types/errors.ts';
 import { isTransient } from './layer-flight.ts';
 
-const answer = (status: number): RegistryError =>
+const answer = (status: number): RemoteRegistryError =>
   answerError({ status, contentType: 'text/plain', challenge: '', body: 'no' });
 
 test('a refusal, wrong bytes and a full disk are final; what may pass is tried again', () => {
@@ -19,6 +19,6 @@ test('a refusal, wrong bytes and a full disk are final; what may pass is tried a
   }
   assert.equal(isTransient(new GantryError('invalid', 'wrong bytes')), false);
   assert.equal(isTransient(new GantryError('unavailable', 'broke off')), true);
-  assert.equal(isTransient(new RegistryError('system', 'unexpected EOF', { failure: 'network' })), true);
+  assert.equal(isTransient(new RemoteRegistryError('system', 'unexpected EOF', { failure: 'network' })), true);
   assert.equal(isTransient(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })), true);
 });

@@ -7,7 +7,7 @@ import type { Ingest } from '#services/content/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { StagedLayer } from '#services/snapshots/contract.ts';
 import { FileGrowth } from '#system/disk/growing-file.ts';
-import { RegistryError } from '#system/registry-http/errors.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import type { Digest } from '#types/digest.ts';
 import { errorKind, GantryError } from '#types/errors.ts';
 import type { LayerSource, LayerStep } from './intake.ts';
@@ -240,7 +240,7 @@ function isFullDisk(error: unknown): boolean {
  */
 export function isTransient(error: unknown): boolean {
   if (isFullDisk(error)) return false;
-  const status = error instanceof RegistryError ? error.status : 0;
+  const status = error instanceof RemoteRegistryError ? error.status : 0;
   if (status >= 400 && status < 500) return status === 408;
   return !['invalid', 'unauthorized', 'forbidden', 'notFound', 'notImplemented', 'tooManyRequests'].includes(
     errorKind(error),

@@ -7,7 +7,7 @@ import type { RegistryRecords, StoredManifest } from '#services/images/registry-
 import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { RegistryClient, RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
-import { RegistryError } from '#system/registry-http/errors.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import { type Digest, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { formatPlatform, hostPlatform, type Platform } from '#types/platform.ts';
@@ -93,7 +93,7 @@ async function warnOfPlatform(context: PullContext, options: PullOptions): Promi
 
 /** A registry's refusal in docker's words. */
 export function pullError(error: unknown, reference: Reference): unknown {
-  if (!(error instanceof RegistryError)) return error;
+  if (!(error instanceof RemoteRegistryError)) return error;
   const wrap = (prefix: string): GantryError =>
     new GantryError('notFound', `${prefix}: ${error.message}`, { cause: error });
   if (error.failure === 'answer') {
@@ -262,8 +262,8 @@ class Pull {
     try {
       return await this.#repository.configBlob(config.digest, CONFIG_LIMIT_BYTES, this.#signal);
     } catch (error) {
-      if (!(error instanceof RegistryError)) throw error;
-      throw new RegistryError(error.kind, `error pulling image configuration: ${error.message}`, {
+      if (!(error instanceof RemoteRegistryError)) throw error;
+      throw new RemoteRegistryError(error.kind, `error pulling image configuration: ${error.message}`, {
         // It is no answer about the image as a whole.
         failure: error.failure === 'answer' ? 'content' : error.failure,
         code: error.code,

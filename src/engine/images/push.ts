@@ -6,7 +6,7 @@ import { gzipLayer } from '#services/images/gzip-layer.ts';
 import type { LayerPlace, RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { RegistryClient, RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
-import { RegistryError } from '#system/registry-http/errors.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import { type Digest, digestHex } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { shortId } from '#types/ids.ts';
@@ -267,7 +267,7 @@ const nameOf = (layer: LayerPush): string => shortId(digestHex(layer.diffId));
 
 /** Compat: of missing credentials docker tells without the request that wanted them. */
 function bareError(error: unknown): unknown {
-  return error instanceof RegistryError && error.code === 'NO_CREDENTIALS' ? (error.cause ?? error) : error;
+  return error instanceof RemoteRegistryError && error.code === 'NO_CREDENTIALS' ? (error.cause ?? error) : error;
 }
 
 async function* counted(source: AsyncIterable<Buffer>, report: (bytes: number) => void): AsyncGenerator<Buffer> {

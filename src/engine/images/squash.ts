@@ -26,6 +26,7 @@ export async function squashImage(
   if (kept.some((diffId, at) => all[at] !== diffId))
     throw new GantryError('invalid', `image ${image.id} does not lie on ${base?.id}`);
   const top = image.topLayer;
+  // Compat: docker fails here (it cannot compare a layer with itself); nothing to merge is no error.
   if (top === undefined || all.length === kept.length) return image;
   using hold = images.hold();
   for (const chainId of chainIds(all)) hold.layers.add(chainId);
@@ -41,5 +42,6 @@ export async function squashImage(
   config['created'] = created;
   config['rootfs'] = { type: 'layers', diff_ids: [...kept, layer.diffId] };
   config['history'] = [...history, { created, comment }];
-  return images.create(Buffer.from(goJson(config)), base === undefined ? {} : { parent: base.id });
+  // Compat: the merged image has no parent, though it lies on the base's layers.
+  return images.create(Buffer.from(goJson(config)));
 }

@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '#types/digest.ts';
 import type { BlobUpload, UploadedBlob } from './contract.ts';
-import { contentError, RegistryError } from './errors.ts';
+import { contentError, RemoteRegistryError } from './errors.ts';
 import { isBroken, type Session } from './session.ts';
 import { failed } from './tokens.ts';
 import { drop, type HttpAnswer } from './transport.ts';
@@ -53,7 +53,7 @@ export async function uploadBlob(
 
 /** Broken connections, failing servers, a token that ended in the meantime, and an offset the registry disputes. */
 function mayGoOn(error: unknown, hasBegun: boolean): boolean {
-  if (!(error instanceof RegistryError)) return false;
+  if (!(error instanceof RemoteRegistryError)) return false;
   if (isBroken(error)) return true;
   return hasBegun && (error.status >= 500 || [401, 404, 416].includes(error.status));
 }
