@@ -13,7 +13,7 @@ import { shortId } from '#types/ids.ts';
 import type { Platform } from '#types/platform.ts';
 import { canonicalName, familiarName, familiarString, isNameOnly, nameOnly, type Reference } from '#types/reference.ts';
 import { resolveForPlatform } from './inspect.ts';
-import { progressMessage, type WriteProgress } from './progress.ts';
+import { progressMessage, retryText, type WriteProgress } from './progress.ts';
 import { pullError } from './pull.ts';
 import { type ImagePush, type LayerPush, makeManifest, type PushedLayer, planTag, type TagPush } from './push-plan.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
@@ -233,11 +233,15 @@ class Push {
     const { content } = this.#context.images;
     const { digest, sizeBytes } = layer.blob;
     const report = this.#reporter(layer);
+    const onRetry = (pauseMs: number): void => {
+      const said = this.#say(layer, retryText(Math.ceil(pauseMs / 1000)));
+      void Promise.resolve(said).catch(() => undefined);
+    };
     const read = (): AsyncIterable<Buffer> => content.read(digest);
     if (!layer.isCompressed) {
-      return this.#repository.uploadBlob({ open: read, digest, sizeBytes, onProgress: report }, signal);
+      return this.#repository.uploadBlob({ open: read, digest, sizeBytes, onProgress: report, onRetry }, signal);
     }
-    return this.#repository.uploadBlob({ open: () => gzipLayer(counted(read(), report)) }, signal);
+    return this.#repository.uploadBlob({ open: () => gzipLayer(counted(read(), report)), onRetry }, signal);
   }
 
   #reporter(layer: LayerPush): (currentBytes: number) => void {

@@ -45,7 +45,9 @@ export async function uploadBlob(
     } catch (error) {
       signal.throwIfAborted();
       if (attempt >= ATTEMPTS_LIMIT || !mayGoOn(error, progress.location !== undefined)) throw error;
-      await delay(PAUSE_MS * 2 ** (attempt - 1), undefined, { signal });
+      const pauseMs = PAUSE_MS * 2 ** (attempt - 1);
+      blob.onRetry?.(pauseMs);
+      await delay(pauseMs, undefined, { signal });
       Object.assign(progress, await resumePoint(session, progress, blob, signal));
     }
   }
