@@ -128,6 +128,10 @@ describe('cp, export, commit, diff', () => {
       await daemon.ok('image', 'inspect', '-f', '{{.Comment}} {{.Author}} {{json .Config.Labels}}', image),
       'a message an author {"x":"y"}',
     );
+    // Changes apply to the container's configuration: what was there keeps its place.
+    const later = await daemon.ok('commit', '-c', 'ENV LATER=1', name);
+    assert.match(await daemon.ok('image', 'inspect', '-f', '{{.Config.Env}}', later), /KEPT=1.*LATER=1/);
+    await daemon.ok('rmi', later);
     assert.match(await daemon.ok('image', 'inspect', '-f', '{{.Config.Env}}', image), /KEPT=1/);
     assert.equal((await daemon.ok('history', '-q', image)).split('\n').length, 2);
     await daemon.ok('rmi', image);
