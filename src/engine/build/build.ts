@@ -25,7 +25,7 @@ import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
 import { nowNs } from '#system/clock/clock.ts';
 import type { Digest } from '#types/digest.ts';
-import { GantryError, wrapError } from '#types/errors.ts';
+import { GantryError } from '#types/errors.ts';
 import { newId, shortId } from '#types/ids.ts';
 import type { Platform } from '#types/platform.ts';
 import { familiarString, type Reference } from '#types/reference.ts';
@@ -33,7 +33,7 @@ import { createChildImage } from '../images/commit.ts';
 import { commitSnapshot, importLayer } from '../images/layer.ts';
 import type { WriteProgress } from '../images/progress.ts';
 import { type EmitEvent, imageAttributes } from '../images/remove.ts';
-import { type SquashOptions, squashImage } from '../images/squash.ts';
+import { squashBuild } from '../images/squash.ts';
 import { nameImage } from '../images/tag.ts';
 import { BuildArguments } from './arguments.ts';
 import { baseImage, type PullBase } from './base-image.ts';
@@ -44,6 +44,7 @@ import { openCopySource } from './copy-source.ts';
 import { RootView, resolveOwner } from './rootfs.ts';
 import { checkPlatform, type Stage, splitStages, stagesUpTo } from './stages.ts';
 import { findCachedStep } from './step-cache.ts';
+import { BuildStepError } from './step-error.ts';
 
 export interface BuildContext {
   readonly images: ImageStore;
@@ -75,16 +76,6 @@ export interface BuildOptions {
   readonly resources: BuildResources;
 }
 
-/** A failed RUN; its code goes into errorDetail. */
-export class BuildStepError extends GantryError {
-  readonly code: number;
-
-  constructor(message: string, code: number) {
-    super('system', message);
-    this.code = code;
-  }
-}
-
 interface StageState {
   readonly name: string;
   readonly base: Image | undefined;
@@ -112,7 +103,7 @@ export async function buildImage(context: BuildContext, options: BuildOptions, s
   let image: Image;
   try {
     image = await builder.build();
-    if (options.squash) image = await squashBuilt(context, { image, base: builder.lastBase }, signal);
+    if (options.squash) image = await squashBuild(context, { image, base: builder.lastBase }, signal);
   } catch (error) {
     // Compat: a quiet build that fails tells its steps after all.
     for (const text of builder.kept) await context.write({ stream: text });
@@ -127,14 +118,6 @@ export async function buildImage(context: BuildContext, options: BuildOptions, s
     if (!options.quiet) await say(`Successfully tagged ${familiarString(reference)}\n`);
   }
   return image;
-}
-
-async function squashBuilt(context: BuildContext, built: SquashOptions, signal?: AbortSignal): Promise<Image> {
-  try {
-    return await squashImage(context, built, signal);
-  } catch (error) {
-    throw wrapError('error squashing image', error);
-  }
 }
 
 const short = (id: Digest | undefined): string => (id === undefined ? '' : shortId(id.slice('sha256:'.length)));

@@ -5,13 +5,26 @@ import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { now } from '#system/clock/clock.ts';
 import { chainIds } from '#types/digest.ts';
-import { GantryError } from '#types/errors.ts';
+import { GantryError, wrapError } from '#types/errors.ts';
 import { importLayer } from './layer.ts';
 
 export interface SquashOptions {
   readonly image: Image;
   /** Its layers stay as they are; without one all become one layer. */
   readonly base: Image | undefined;
+}
+
+/** Squashes what was built; a failure says so. */
+export async function squashBuild(
+  context: { readonly images: ImageStore; readonly tar: TarCodec },
+  built: SquashOptions,
+  signal?: AbortSignal,
+): Promise<Image> {
+  try {
+    return await squashImage(context, built, signal);
+  } catch (error) {
+    throw wrapError('error squashing image', error);
+  }
 }
 
 /** Makes a new image of the same content. Compat: history keeps the steps as empty layers and says what was merged. */
