@@ -71,6 +71,8 @@ export interface Settings {
 }
 
 export interface ReloadableSettings {
+  /** Whether what docker calls experimental is allowed. */
+  readonly experimental: boolean;
   readonly debug: boolean;
   readonly liveRestore: boolean;
   readonly shutdownTimeoutSeconds: number;

@@ -87,4 +87,38 @@ describe('docker build', () => {
     assert.equal(await daemon.ok('run', '--rm', '--net', 'none', image, 'given'), 'entry given');
     await daemon.ok('rmi', image);
   });
+
+  const foreign = process.env['GANTRY_TEST_HOST'] !== undefined;
+  test('--squash merges what was built over its base, where experiments are allowed', {
+    skip: foreign && 'needs our own daemon with other flags',
+  }, async () => {
+    await using open = await startDaemon({ bridge: false, flags: ['--experimental'] });
+    const context = mkdtempSync(join(scratch, 'squash-'));
+    writeFileSync(
+      join(context, 'Dockerfile'),
+      'FROM busybox\nCOPY Dockerfile /a\nRUN rm /a && echo b >/b\nLABEL x=y\n',
+    );
+    const built = await open.docker(['build', '--network', 'none', '--squash', '-t', 'small', context]);
+    assert.equal(built.code, 0, built.stderr);
+    const last = [...built.stdout.matchAll(/^ ---> ([0-9a-f]{12})$/gm)].at(-1)?.[1] ?? '';
+    const shown = (format: string, name: string): Promise<string> => open.ok('image', 'inspect', '-f', format, name);
+    const id = await shown('{{.Id}}', 'small');
+    assert.match(
+      built.stdout,
+      new RegExp(`\nSuccessfully built ${id.slice(7, 19)}\nSuccessfully tagged small:latest\n$`),
+    );
+    const comment = `merge ${await shown('{{.Id}}', last)} to ${await shown('{{.Id}}', 'busybox')}`;
+    assert.equal(await shown('{{.Comment}}|{{.Parent}}|{{.Config.Labels.x}}', 'small'), `${comment}||y`);
+    assert.equal(await shown('{{len .RootFS.Layers}}', 'small'), '2');
+    assert.match(
+      await open.ok('history', '--format', '{{.Comment}}', '--no-trunc', 'small'),
+      new RegExp(`^${comment}`),
+    );
+    const files = await open.ok('run', '--rm', '--net', 'none', 'small', 'sh', '-c', 'ls -d /a /b 2>/dev/null; cat /b');
+    assert.equal(files, '/b\nb');
+    assert.match((await daemon.docker(['info', '-f', '{{.ExperimentalBuild}}'])).stdout, /^false/);
+    assert.equal(await open.ok('version', '-f', '{{.Server.Experimental}}'), 'true');
+    const refused = await daemon.api('POST', '/build?squash=1', '');
+    assert.match(refused.text, /squash is only supported with experimental mode/);
+  });
 });

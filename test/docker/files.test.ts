@@ -128,8 +128,54 @@ describe('cp, export, commit, diff', () => {
       await daemon.ok('image', 'inspect', '-f', '{{.Comment}} {{.Author}} {{json .Config.Labels}}', image),
       'a message an author {"x":"y"}',
     );
+    // Changes apply to the container's configuration: what was there keeps its place.
+    const later = await daemon.ok('commit', '-c', 'ENV LATER=1', name);
+    assert.match(await daemon.ok('image', 'inspect', '-f', '{{.Config.Env}}', later), /KEPT=1.*LATER=1/);
+    await daemon.ok('rmi', later);
     assert.match(await daemon.ok('image', 'inspect', '-f', '{{.Config.Env}}', image), /KEPT=1/);
     assert.equal((await daemon.ok('history', '-q', image)).split('\n').length, 2);
     await daemon.ok('rmi', image);
+  });
+
+  test('a commit pauses a running container unless told not to, and is told with its name', async () => {
+    const name = await start('running', ['--label', 'l=1'], 'sleep', '1000');
+    const image = `${daemon.name('running')}:v1`;
+    const since = String((await daemon.inspect(name, '{{.State.StartedAt}}')) ?? '');
+    const id = await daemon.ok('commit', '-m', 'why', name, image);
+    const silent = await daemon.ok('commit', '--pause=false', name);
+    await daemon.ok('rmi', image, silent);
+    const filters = [
+      '--filter',
+      `container=${name}`,
+      '--filter',
+      'event=commit',
+      '--filter',
+      'event=pause',
+      '--filter',
+      'event=unpause',
+    ];
+    const format =
+      '{{.Action}} {{index .Actor.Attributes "comment"}} {{index .Actor.Attributes "imageID"}} {{index .Actor.Attributes "imageRef"}}';
+    const until = String(Math.ceil(Date.now() / 1000) + 1);
+    const told = await daemon.ok('events', '--since', since, '--until', until, ...filters, '--format', format);
+    const none = '<no value>';
+    assert.deepEqual(
+      told.split('\n').map((line) => line.trim().replaceAll(none, '').trim()),
+      ['pause', `commit why ${id} ${image}`, 'unpause', `commit  ${silent}`],
+    );
+    const deleted = await daemon.ok(
+      'events',
+      '--since',
+      since,
+      '--until',
+      until,
+      '--filter',
+      'event=delete',
+      '--filter',
+      `image=${id}`,
+      '--format',
+      '{{json .Actor.Attributes}}',
+    );
+    assert.equal(deleted, JSON.stringify({ name: id }));
   });
 });

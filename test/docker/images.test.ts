@@ -1,6 +1,8 @@
 /** Images without a registry: import, load, save, tag, list, remove, history. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -91,9 +93,35 @@ describe('images', () => {
     });
   }
 
+  test('an import by URL that fails tells why, and only Linux is imported', async () => {
+    const server = createServer((_request, response) => {
+      response.statusCode = 404;
+      response.end(' gone \n');
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const url = `http://127.0.0.1:${port}/x`;
+    const refused = await daemon.api('POST', `/images/create?fromSrc=${url}`);
+    await new Promise((resolve) => server.close(resolve));
+    assert.equal(refused.status, 404);
+    assert.equal(refused.json()['message'], `failed to GET ${url} with status 404 Not Found: gone`);
+    const unreachable = await daemon.api('POST', `/images/create?fromSrc=${url}`);
+    assert.equal(unreachable.status, 500);
+    const text = `Get "${url}": dial tcp 127.0.0.1:${port}: connect: connection refused`;
+    assert.equal(unreachable.json()['message'], text);
+    const windows = await daemon.api('POST', '/images/create?fromSrc=-&platform=windows', '');
+    assert.deepEqual([windows.status, windows.json()['message']], [400, 'operating system is not supported']);
+  });
+
   test('a broken archive is refused', async () => {
     writeFileSync(join(scratch, 'broken.tar'), Buffer.alloc(10_000, 65));
     assert.notEqual((await daemon.docker(['load', '-i', join(scratch, 'broken.tar')])).code, 0);
+    // The answer is 200 whatever comes, and ends with the error.
+    const answer = await daemon.api('POST', '/images/load', Buffer.alloc(10_000, 65));
+    assert.equal(answer.status, 200);
+    const told = answer.json<{ error: string; errorDetail: { message: string } }>();
+    assert.notEqual(told.error, '');
+    assert.equal(told.errorDetail.message, told.error);
     const empty = await daemon.docker(['import', join(scratch, 'broken.tar')]);
     assert.notEqual(empty.code, 0);
   });

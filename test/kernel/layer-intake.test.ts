@@ -14,6 +14,7 @@ import { loadImages } from '#engine/images/load.ts';
 import { saveImages } from '#engine/images/save.ts';
 import { squashImage } from '#engine/images/squash.ts';
 import { Content } from '#services/content/content.ts';
+import { RegistryRecords } from '#services/images/registry-records.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { makeEntry, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
 import type { LayeredOptions, LayeredSnapshotter } from '#services/snapshots/layered.ts';
@@ -24,7 +25,7 @@ import type { TarEntry } from '#system/tar/contract.ts';
 import { TAR_END, tarBlocks } from '#system/tar/writer.ts';
 import { chainIds, type Digest, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
-import { eventually } from '../harness/processes.ts';
+import { eventually, run } from '../harness/processes.ts';
 
 type Piece = Partial<TarEntry> & { path: string; text?: string };
 
@@ -69,6 +70,7 @@ function serve(tar: Buffer, blob: Buffer, spoil?: (offset: number, attempt: numb
 }
 
 interface Place {
+  readonly records: RegistryRecords;
   readonly images: ImageStore;
   readonly snapshots: LayeredSnapshotter;
   readonly content: Content;
@@ -88,8 +90,10 @@ const drivers: readonly [string, (options: LayeredOptions) => LayeredSnapshotter
 async function place(
   create: (options: LayeredOptions) => LayeredSnapshotter,
   context: { after(work: () => Promise<void>): void },
+  prepare?: (layers: string) => Promise<void>,
 ): Promise<Place> {
   const directory = fs.mkdtempSync(join(tmpdir(), 'gantry-intake-'));
+  await prepare?.(join(directory, 'layers'));
   const database = new Database(join(directory, 'db'));
   const content = await Content.open(directory);
   const snapshots = create({ root: join(directory, 'layers'), database, durable: false });
@@ -104,6 +108,7 @@ async function place(
   });
   return {
     images,
+    records: new RegistryRecords(database),
     snapshots,
     content,
     directory,
@@ -505,10 +510,15 @@ test('an OCI layout of compressed layers is loaded and saved with the same manif
     })),
   );
   const load = async (at: Place, source: AsyncIterable<Buffer>): Promise<void> =>
-    loadImages({ images: at.images, tar: tarCodec, emit: () => {} }, source, { quiet: true, write: () => {} });
+    loadImages({ images: at.images, records: at.records, tar: tarCodec, emit: () => {} }, source, {
+      quiet: true,
+      write: () => {},
+    });
   await load(here, archive);
   const save = (at: Place): Promise<Buffer> =>
-    collect(saveImages({ images: at.images, tar: tarCodec, emit: () => {} }, ['example.com/kept:1']));
+    collect(
+      saveImages({ images: at.images, records: at.records, tar: tarCodec, emit: () => {} }, ['example.com/kept:1']),
+    );
   const saved = await save(here);
   const names: string[] = [];
   let listed = '';
@@ -571,5 +581,56 @@ for (const [driver, create] of drivers) {
       assert.ok((own?.tarSizeBytes ?? 0) < 9_000, 'what came and went is in no layer');
     }
     assert.ok(here.images.get(image.id) !== undefined);
+  });
+}
+
+/** A small disk for the layers, and what a bomb becomes. */
+const DISK_BYTES = 96 * 1024 * 1024;
+const BOMB_BYTES = 256 * 1024 * 1024;
+
+for (const [driver, create] of drivers) {
+  test(`${driver}: a bomb is stopped before the disk is full, and leaves nothing`, async (context) => {
+    let layers = '';
+    const here = await place(create, context, async (path) => {
+      layers = path;
+      fs.mkdirSync(layers);
+      const mounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'tmpfs', layers]);
+      assert.equal(mounted.code, 0, mounted.stderr);
+      context.after(async () => void (await run('umount', ['-l', layers])));
+    });
+    const free = (): number => {
+      const { bavail, bsize } = fs.statfsSync(layers);
+      return bavail * bsize;
+    };
+    const before = free();
+    // Not zeros: those may become holes.
+    const part = gzipSync(Buffer.alloc(BOMB_BYTES / 8, 1), { level: 1 });
+    const header = gzipSync(tarCodec.header(makeEntry('large', 'file', { sizeBytes: BOMB_BYTES })));
+    const blob = Buffer.concat([header, ...Array.from({ length: 8 }, () => part)]);
+    assert.ok(blob.length < BOMB_BYTES / 100);
+    await assert.rejects(
+      here.take([serve(TAR_END, blob).source]),
+      /no space left on device: unpacking stopped with \d+ bytes free/,
+    );
+    await eventually(() => free() > before - 1024 * 1024, { what: () => 'its files to be gone' });
+    assert.equal(here.snapshots.layers().length, 0);
+  });
+
+  test(`${driver}: times of a layer are set to the nanosecond, and its bytes are given back`, async (context) => {
+    const here = await place(create, context);
+    const modifiedNs = 1_600_000_000_123_456_789n;
+    const tar = await layerTar([
+      { path: 'directory', type: 'directory', modifiedNs },
+      { path: 'directory/file', text: 'x', modifiedNs: modifiedNs + 1n },
+      { path: 'link', type: 'symlink', linkPath: 'directory', modifiedNs: modifiedNs + 2n },
+    ]);
+    const { source } = serve(tar, gzipSync(tar));
+    await here.take([source]);
+    const times = await here.look(source.diffId, (root) =>
+      ['directory', 'directory/file', 'link'].map((path) => fs.lstatSync(join(root, path), { bigint: true }).mtimeNs),
+    );
+    assert.deepEqual(times, [modifiedNs, modifiedNs + 1n, modifiedNs + 2n]);
+    assert.equal(here.images.layerBlob(source.diffId)?.digest, source.digest, 'what save and push give');
+    assert.ok((await collect(here.images.openLayer(source.diffId))).equals(tar));
   });
 }

@@ -20,6 +20,7 @@ import type { Finding } from '#engine/system/fsck/finding.ts';
 import { checkStore } from '#engine/system/fsck.ts';
 import { Content } from '#services/content/content.ts';
 import { encodeImageConfig } from '#services/images/config.ts';
+import { RegistryRecords } from '#services/images/registry-records.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { makeEntry, type TarPiece, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
 import { createOverlaySnapshotter } from '#services/snapshots/overlay.ts';
@@ -89,6 +90,7 @@ interface Step {
 }
 
 interface Place extends AsyncDisposable {
+  readonly records: RegistryRecords;
   readonly images: ImageStore;
   readonly directory: string;
 }
@@ -101,6 +103,7 @@ async function openPlace(): Promise<Place> {
   const images = new ImageStore(database, await Content.open(directory), snapshots);
   return {
     images,
+    records: new RegistryRecords(database),
     directory,
     [Symbol.asyncDispose]: async () => {
       await snapshots.settled();
@@ -158,9 +161,9 @@ class Lane {
   }
 
   async #act({ action, image: index, pace }: Step): Promise<void> {
-    const { images } = this.#place;
+    const { images, records } = this.#place;
     const parts = IMAGES[index] as ImageParts;
-    const context = { images, tar: tarCodec, emit: () => undefined, uses: () => [] };
+    const context = { images, records, tar: tarCodec, emit: () => undefined, uses: () => [] };
     const quiet = { quiet: true, write: () => undefined };
     switch (action) {
       case 'load': {

@@ -143,6 +143,30 @@ describe('pull from a faulty registry', { skip: foreign ? 'needs our own daemon 
     await pullFails('v', /toomanyrequests: You have reached your pull rate limit\./);
   });
 
+  test('an upload that breaks off is tried again, and that is told', async () => {
+    registry.addImage('v', [fakeLayer('big', 1_200_000)]);
+    await daemon.ok('pull', name('v'));
+    const uploads = '/v2/x/blobs/uploads/';
+    registry.on(/^HEAD .*blobs/, (_request, response) => {
+      refuse(response, 404, 'BLOB_UNKNOWN', 'blob unknown to registry');
+      return true;
+    });
+    registry.on(/^PATCH/, (request, _response, seen) => {
+      if (seen === 1) request.socket.resetAndDestroy();
+      return seen === 1;
+    });
+    registry.on(/^(POST|PATCH|PUT) /, (request, response) => {
+      response.statusCode = request.method === 'PUT' ? 201 : 202;
+      response.setHeader('location', `${uploads}1`);
+      request.resume().on('end', () => response.end());
+      return true;
+    });
+    const pushed = await daemon.ok('push', name('v'));
+    assert.match(pushed, /^[0-9a-f]{12}: Retrying in 1 second$/m);
+    assert.match(pushed, /^[0-9a-f]{12}: Pushed$/m);
+    assert.equal(registry.count(/^PATCH/), 2);
+  });
+
   test('authorization does not follow a redirect to another host', async () => {
     await using storage = await startFaultyRegistry();
     const layer = fakeLayer('elsewhere', 50_000);

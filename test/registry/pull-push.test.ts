@@ -1,8 +1,9 @@
 /** docker against our daemon against Debian's docker-registry, with skopeo as a witness: what comes out is what went in. */
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { digestOf } from '#types/digest.ts';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { type Result, run } from '../harness/processes.ts';
 import { startRegistry, type TestRegistry } from '../harness/registry.ts';
@@ -177,6 +178,56 @@ describe('pull and push', () => {
     assert.match(await rawOf(`${registry.host}/multi/copy:all`), /"layers"/);
   });
 
+  test('an index is carried whole by save, load and push, and by archives of other tools', async () => {
+    const base = `${registry.host}/multi/image:all`;
+    const index = await rawOf(base);
+    const archive = join(daemon.directory, 'whole.tar');
+    await daemon.ok('save', '-o', archive, base);
+    const listedIn = (text: string): unknown =>
+      (JSON.parse(text) as { manifests: { digest: string }[] }).manifests[0]?.digest;
+    assert.equal(listedIn((await run('tar', ['-xOf', archive, 'index.json'])).stdout), digestOf(index));
+    // Another tool's layout: it makes OCI manifests of docker's, so the index is another one.
+    const layout = join(daemon.directory, 'layout');
+    await skopeo('copy', '--all', `oci-archive:${archive}:all`, `oci:${layout}:${base}`);
+    const theirs = listedIn(readFileSync(join(layout, 'index.json'), 'utf8'));
+    const ofLayout = join(daemon.directory, 'layout.tar');
+    await run('tar', ['-C', layout, '-cf', ofLayout, '.']);
+
+    const copy = `${registry.host}/multi/loaded:all`;
+    for (const [file, expected] of [
+      [archive, digestOf(index)],
+      [ofLayout, theirs],
+    ] as const) {
+      await forget(base);
+      assert.equal(await daemon.ok('load', '-i', file), `Loaded image: ${base}`);
+      assert.equal(await daemon.inspect(base, '{{.Architecture}}'), process.arch === 'arm64' ? 'arm64' : 'amd64');
+      await daemon.ok('tag', base, copy);
+      await daemon.ok('push', copy);
+      assert.equal(digestOf(await rawOf(copy)), expected, `${file}: the index is the same`);
+    }
+
+    await forget(base);
+    await daemon.ok('load', '--platform', 'linux/arm', '-i', archive);
+    assert.equal(await daemon.inspect(base, '{{.Architecture}}'), 'arm');
+    const parts = await daemon.api('GET', `/v1.51/images/${base}/json?manifests=1`);
+    assert.deepEqual(
+      parts.json<{ Manifests: { Available: boolean }[] }>().Manifests.map(({ Available }) => Available),
+      [false, false, true],
+      'an index whose parts are not all here is known all the same',
+    );
+    await daemon.ok('tag', base, copy);
+    await daemon.ok('push', copy);
+    assert.match(await rawOf(copy), /"layers"/);
+  });
+
+  /** Removes an image and all that came with its index. */
+  const forget = async (name: string): Promise<void> => {
+    const ids = new Set((await daemon.ok('images', '-qa', '--no-trunc')).split('\n'));
+    ids.delete(await daemon.ok('images', '-q', '--no-trunc', 'busybox'));
+    await daemon.ok('rmi', '-f', ...ids);
+    assert.notEqual((await daemon.docker(['image', 'inspect', name])).code, 0);
+  };
+
   const put = async (path: string, type: string, body: string | Buffer): Promise<void> => {
     const answer = await fetch(registry.url + path, {
       method: 'PUT',
@@ -190,7 +241,6 @@ describe('pull and push', () => {
   const putPlatform = async (base: string, tag: string, config: object): Promise<object> => {
     const path = base.slice(registry.host.length + 1);
     const bytes = Buffer.from(JSON.stringify(config));
-    const { digestOf } = await import('#types/digest.ts');
     const started = await fetch(`${registry.url}/v2/${path}/blobs/uploads/`, { method: 'POST' });
     const location = started.headers.get('location') ?? '';
     await put(`${location.replace(registry.url, '')}&digest=${digestOf(bytes)}`, 'application/octet-stream', bytes);

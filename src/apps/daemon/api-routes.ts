@@ -48,9 +48,16 @@ export function apiRoutes(services: Services, info: InfoSources): Route[] {
     ...commitRoutes({
       images,
       emit,
-      withContainer: (reference, pause, work) => withCommittedContainer(services, { reference, pause }, work),
+      withContainer: (reference, options, work) => withCommittedContainer(services, { reference, ...options }, work),
     }),
-    ...buildRoutes({ images, tar: tarCodec, emit, pull, createContainer: buildContainers(services) }),
+    ...buildRoutes({
+      images,
+      tar: tarCodec,
+      emit,
+      pull,
+      isExperimental: () => settings.current().experimental,
+      createContainer: buildContainers(services),
+    }),
     ...networkRoutes(services),
     ...volumeRoutes(services),
     ...pluginRoutes(),

@@ -22,6 +22,7 @@ export function reloadableSettings(options: DaemonOptions, cgroupVersion: 1 | 2)
     throw new GantryError('invalid', `specified default runtime '${options.defaultRuntime}' does not exist`);
   }
   return {
+    experimental: options.experimental,
     debug: options.debug,
     liveRestore: options.liveRestore,
     shutdownTimeoutSeconds: options.shutdownTimeoutSeconds,

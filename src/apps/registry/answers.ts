@@ -1,7 +1,7 @@
 /** Error answers of the distribution-spec: the one table from codes to statuses, and the JSON body. */
 import { isOutOfSpace } from '#engine/registry/services.ts';
+import { DistributionError, type RegistryCode } from '#types/distribution-error.ts';
 import { errorKind } from '#types/errors.ts';
-import { type RegistryCode, RegistryError } from '#types/registry-error.ts';
 
 const STATUS: Readonly<Record<RegistryCode, number>> = {
   BLOB_UNKNOWN: 404,
@@ -27,21 +27,24 @@ const STATUS: Readonly<Record<RegistryCode, number>> = {
 };
 
 /** Any thrown value as one of ours. What went wrong inside is not told to the client. */
-export function asRegistryError(error: unknown): RegistryError {
-  if (error instanceof RegistryError) return error;
+export function asDistributionError(error: unknown): DistributionError {
+  if (error instanceof DistributionError) return error;
   if (isOutOfSpace(error)) {
-    return new RegistryError('UNAVAILABLE', { message: "there is no space left on the registry's disk", cause: error });
+    return new DistributionError('UNAVAILABLE', {
+      message: "there is no space left on the registry's disk",
+      cause: error,
+    });
   }
-  if (errorKind(error) === 'invalid') return new RegistryError('UNSUPPORTED', { cause: error });
-  return new RegistryError('UNKNOWN', { cause: error });
+  if (errorKind(error) === 'invalid') return new DistributionError('UNSUPPORTED', { cause: error });
+  return new DistributionError('UNKNOWN', { cause: error });
 }
 
-export function statusOf(error: RegistryError): number {
+export function statusOf(error: DistributionError): number {
   return STATUS[error.code];
 }
 
 /** `{"errors":[…]}`. */
-export function errorBody(error: RegistryError): string {
+export function errorBody(error: DistributionError): string {
   const { code, message, detail } = error;
   return `${JSON.stringify({ errors: [{ code, message, ...(detail === undefined ? {} : { detail }) }] })}\n`;
 }

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Caller } from '#engine/registry/services.ts';
 import type { Actor } from '#services/registry/access/access.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 
 /** After this long a body must have come in at MIN_BODY_RATE on average. */
 const BODY_GRACE_MS = 30_000;
@@ -88,7 +88,7 @@ export class Exchange {
     const text = this.header('content-length');
     if (text === '') return undefined;
     const length = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(length)) throw new RegistryError('SIZE_INVALID');
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(length)) throw new DistributionError('SIZE_INVALID');
     return length;
   }
 
@@ -99,15 +99,15 @@ export class Exchange {
       this.bytesIn += chunk.length;
       const elapsed = performance.now() - begun;
       if (elapsed > BODY_GRACE_MS && this.bytesIn < (elapsed / 1000) * MIN_BODY_RATE) {
-        throw new RegistryError('BLOB_UPLOAD_INVALID', { message: 'the body comes too slowly' });
+        throw new DistributionError('BLOB_UPLOAD_INVALID', { message: 'the body comes too slowly' });
       }
       yield chunk;
     }
-    if (!this.request.complete) throw new RegistryError('SIZE_INVALID', { message: 'the body ended early' });
+    if (!this.request.complete) throw new DistributionError('SIZE_INVALID', { message: 'the body ended early' });
   }
 
   /** The whole body, bounded; throws `tooLarge`. */
-  async wholeBody(limitBytes: number, tooLarge: RegistryError): Promise<Buffer> {
+  async wholeBody(limitBytes: number, tooLarge: DistributionError): Promise<Buffer> {
     if ((this.contentLength ?? 0) > limitBytes) throw tooLarge;
     const chunks: Buffer[] = [];
     for await (const chunk of this.body()) {

@@ -9,9 +9,9 @@ import type { Caller, RegistryServices } from '#engine/registry/services.ts';
 import { type Actor, type Credentials, parseAuthorization } from '#services/registry/access/access.ts';
 import type { RepositoryName } from '#services/registry/contract.ts';
 import { MAX_MANIFEST_BYTES } from '#services/registry/manifest.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { errorMessage } from '#types/errors.ts';
-import { RegistryError } from '#types/registry-error.ts';
-import { asRegistryError, errorBody, statusOf } from './answers.ts';
+import { asDistributionError, errorBody, statusOf } from './answers.ts';
 import { Exchange } from './exchange.ts';
 import { serveBlob } from './handlers/blobs.ts';
 import { serveCatalog, serveReferrers, serveTags } from './handlers/discovery.ts';
@@ -120,7 +120,7 @@ export class RegistryServer {
     this.#server.close(() => resolve());
     this.#server.closeIdleConnections();
     const timer = setTimeout(() => {
-      for (const controller of this.#active) controller.abort(new RegistryError('UNAVAILABLE'));
+      for (const controller of this.#active) controller.abort(new DistributionError('UNAVAILABLE'));
       this.#server.closeAllConnections();
     }, CLOSE_TIMEOUT_MS);
     await promise;
@@ -150,7 +150,7 @@ export class RegistryServer {
     this.#active.add(controller);
     response.once('close', () => {
       if (!response.writableFinished)
-        controller.abort(new RegistryError('UNAVAILABLE', { message: 'the client went away' }));
+        controller.abort(new DistributionError('UNAVAILABLE', { message: 'the client went away' }));
     });
     response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0');
     response.setHeader('X-Content-Type-Options', 'nosniff');
@@ -226,7 +226,7 @@ export class RegistryServer {
     const methods = methodsOf(route);
     if (!(exchange.method in methods)) {
       exchange.response.setHeader('Allow', Object.keys(methods).join(', '));
-      throw new RegistryError('UNSUPPORTED');
+      throw new DistributionError('UNSUPPORTED');
     }
     const actor = await this.#identify(exchange, route);
     exchange.actor = actor;
@@ -264,7 +264,7 @@ export class RegistryServer {
     const isDownload = exchange.method === 'GET' && route.kind === 'blob';
     if ((isWrite && isFull) || (isDownload && this.#downloads >= MAX_DOWNLOADS)) {
       exchange.response.setHeader('Retry-After', '1');
-      throw new RegistryError('TOOMANYREQUESTS');
+      throw new DistributionError('TOOMANYREQUESTS');
     }
     const count = isWrite ? 1 : 0;
     this.#writes += count;
@@ -293,38 +293,38 @@ export class RegistryServer {
       if (repository === undefined || action === undefined) {
         // The base tells clients how to log in; the catalogue shows each what is his.
         if (isAnonymous && exchange.request.headers.authorization === undefined)
-          throw new RegistryError('UNAUTHORIZED');
-        if (route.kind === 'catalog' && !actor.mayList) throw new RegistryError('UNAUTHORIZED');
+          throw new DistributionError('UNAUTHORIZED');
+        if (route.kind === 'catalog' && !actor.mayList) throw new DistributionError('UNAUTHORIZED');
         return actor;
       }
       if (actor.may(action, repository)) return actor;
       if (isAnonymous || access.mode.kind === 'token' || access.mode.kind === 'foreign') {
-        throw new RegistryError('UNAUTHORIZED', {
+        throw new DistributionError('UNAUTHORIZED', {
           detail: [{ Type: 'repository', Class: '', Name: repository, Action: action }],
         });
       }
-      throw new RegistryError('DENIED');
+      throw new DistributionError('DENIED');
     } catch (error) {
-      if (error instanceof RegistryError && error.code === 'UNAUTHORIZED')
+      if (error instanceof DistributionError && error.code === 'UNAUTHORIZED')
         challenge(exchange, this.#options.services, scope);
       throw error;
     }
   }
 
   async #serveMetrics(exchange: Exchange): Promise<void> {
-    if (exchange.method !== 'GET' && exchange.method !== 'HEAD') throw new RegistryError('UNSUPPORTED');
+    if (exchange.method !== 'GET' && exchange.method !== 'HEAD') throw new DistributionError('UNSUPPORTED');
     const actor = await loginActor(exchange, this.#options.services);
     exchange.actor = actor;
     if (!actor.isAdministrator) {
-      if (actor.user !== undefined) throw new RegistryError('DENIED');
+      if (actor.user !== undefined) throw new DistributionError('DENIED');
       challengeBasic(exchange, this.#options.services);
-      throw new RegistryError('UNAUTHORIZED');
+      throw new DistributionError('UNAUTHORIZED');
     }
     exchange.bytes(200, this.#options.metrics.render(), { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
   }
 
   #fail(exchange: Exchange, thrown: unknown): void {
-    const error = asRegistryError(thrown);
+    const error = asDistributionError(thrown);
     const { response, signal } = exchange;
     if (error.code === 'UNKNOWN' && !signal.aborted) {
       const cause = error.cause instanceof Error ? (error.cause.stack ?? error.cause.message) : String(error.cause);
@@ -350,7 +350,7 @@ export async function loginActor(exchange: Exchange, services: RegistryServices)
   try {
     return await services.access.login(credentialsOf(exchange, services));
   } catch (error) {
-    if (error instanceof RegistryError && error.code === 'UNAUTHORIZED') challengeBasic(exchange, services);
+    if (error instanceof DistributionError && error.code === 'UNAUTHORIZED') challengeBasic(exchange, services);
     throw error;
   }
 }

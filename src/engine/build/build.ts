@@ -33,6 +33,7 @@ import { createChildImage } from '../images/commit.ts';
 import { commitSnapshot, importLayer } from '../images/layer.ts';
 import type { WriteProgress } from '../images/progress.ts';
 import { type EmitEvent, imageAttributes } from '../images/remove.ts';
+import { squashBuild } from '../images/squash.ts';
 import { nameImage } from '../images/tag.ts';
 import { BuildArguments } from './arguments.ts';
 import { baseImage, type PullBase } from './base-image.ts';
@@ -43,6 +44,7 @@ import { openCopySource } from './copy-source.ts';
 import { RootView, resolveOwner } from './rootfs.ts';
 import { checkPlatform, type Stage, splitStages, stagesUpTo } from './stages.ts';
 import { findCachedStep } from './step-cache.ts';
+import { BuildStepError } from './step-error.ts';
 
 export interface BuildContext {
   readonly images: ImageStore;
@@ -68,22 +70,15 @@ export interface BuildOptions {
   readonly remove: boolean;
   readonly forceRemove: boolean;
   readonly quiet: boolean;
+  /** Merge the layers made here into one. */
+  readonly squash: boolean;
   readonly platform?: Platform;
   readonly resources: BuildResources;
 }
 
-/** A failed RUN; its code goes into errorDetail. */
-export class BuildStepError extends GantryError {
-  readonly code: number;
-
-  constructor(message: string, code: number) {
-    super('system', message);
-    this.code = code;
-  }
-}
-
 interface StageState {
   readonly name: string;
+  readonly base: Image | undefined;
   image: Image | undefined;
   config: ImageRunConfig;
   cmdSet: boolean;
@@ -108,6 +103,7 @@ export async function buildImage(context: BuildContext, options: BuildOptions, s
   let image: Image;
   try {
     image = await builder.build();
+    if (options.squash) image = await squashBuild(context, { image, base: builder.lastBase }, signal);
   } catch (error) {
     // Compat: a quiet build that fails tells its steps after all.
     for (const text of builder.kept) await context.write({ stream: text });
@@ -136,6 +132,8 @@ class Builder {
   /** What a quiet build did not say. */
   readonly kept: string[] = [];
   #keptLength = 0;
+  /** What the last stage began from; undefined: from nothing. */
+  lastBase: Image | undefined;
 
   constructor(
     context: BuildContext,
@@ -180,6 +178,7 @@ class Builder {
     for (const stage of stages) {
       await announce(stage.from.original);
       const state = await this.#begin(stage, args);
+      this.lastBase = state.base;
       await this.#say(` ---> ${short(state.image?.id)}\n`);
       for (const instruction of stage.instructions) {
         this.#signal?.throwIfAborted();
@@ -229,6 +228,7 @@ class Builder {
     const config = { ...inherited, Env: env, OnBuild: null, OpenStdin: false, StdinOnce: false };
     const state: StageState = {
       name: stage.name,
+      base: image,
       image,
       config,
       cmdSet: false,

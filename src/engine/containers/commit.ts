@@ -9,7 +9,13 @@ import { publishContainerEvent } from './events.ts';
 /** Runs `work` on a container that stands still when `pause` is set. Throws `conflict` for one being removed. */
 export async function withCommittedContainer<T extends { id: string }>(
   services: Pick<Services, 'containers' | 'events'>,
-  request: { readonly reference: string; readonly pause: boolean; readonly comment?: string },
+  request: {
+    readonly reference: string;
+    readonly pause: boolean;
+    readonly comment: string;
+    /** Name and tag the image gets; empty without. */
+    readonly imageName: string;
+  },
   work: (container: CommittedContainer) => Promise<T>,
 ): Promise<T> {
   const container = services.containers.find(request.reference);
@@ -20,7 +26,10 @@ export async function withCommittedContainer<T extends { id: string }>(
     throw new GantryError('conflict', `You cannot commit container ${container.id} which is ${word}`);
   }
   const shim = request.pause && isAlive(state) && state.status !== 'paused' ? container.task?.shim : undefined;
-  await shim?.pause(container.id);
+  if (shim !== undefined) {
+    await shim.pause(container.id);
+    publishContainerEvent(services.events, record, 'pause');
+  }
   try {
     const image = await work({
       id: record.id,
@@ -30,12 +39,15 @@ export async function withCommittedContainer<T extends { id: string }>(
       command: record.args,
     });
     publishContainerEvent(services.events, record, 'commit', {
-      comment: request.comment ?? '',
+      comment: request.comment,
       imageID: image.id,
-      imageRef: '',
+      imageRef: request.imageName,
     });
     return image;
   } finally {
-    await shim?.resume(container.id);
+    if (shim !== undefined) {
+      await shim.resume(container.id);
+      publishContainerEvent(services.events, record, 'unpause');
+    }
   }
 }

@@ -112,7 +112,8 @@ export async function commitContainer(
   signal?: AbortSignal,
 ): Promise<Image> {
   const { images, emit } = context;
-  const changed = applyChanges(options.config ?? {}, options.changes);
+  // Compat: without a config of the request's own, changes apply to the container's.
+  const changed = applyChanges(options.config ?? container.config, options.changes);
   const config = mergeRunConfig(changed, container.config);
   using hold: LayerHold = images.hold();
   parentOf(images, container);

@@ -12,6 +12,7 @@ import type { BuildContainer } from '#engine/build/build-container.ts';
 import { readContext } from '#engine/build/context.ts';
 import { Content } from '#services/content/content.ts';
 import { parseImageConfig } from '#services/images/config.ts';
+import { RegistryRecords } from '#services/images/registry-records.ts';
 import { ImageStore } from '#services/images/store.ts';
 import { makeEntry, type TarPiece, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
 import type { Layer, Snapshotter } from '#services/snapshots/contract.ts';
@@ -89,6 +90,7 @@ async function setUp(): Promise<
     emit: (type: string, action: string) => void;
     snapshots: FakeSnapshots;
     database: Database;
+    records: RegistryRecords;
   } & AsyncDisposable
 > {
   const directory = await mkdtemp(join(tmpdir(), 'images-'));
@@ -105,6 +107,7 @@ async function setUp(): Promise<
     emit,
     snapshots,
     database,
+    records: new RegistryRecords(database),
     [Symbol.asyncDispose]: () => rm(directory, { recursive: true }),
   };
 }
@@ -159,15 +162,23 @@ test('an imported image lists, inspects, and resolves by name, ID and prefix', a
 test('what is saved loads elsewhere to the same ID, compressed or not', async () => {
   await using here = await setUp();
   const id = await importBase(here);
-  const saved = await collect(saveImages({ images: here.images, tar: tarCodec, emit: here.emit }, ['base']));
+  const saved = await collect(
+    saveImages({ images: here.images, records: here.records, tar: tarCodec, emit: here.emit }, ['base']),
+  );
   for (const bytes of [saved, gzipSync(saved)]) {
     await using there = await setUp();
     const messages: unknown[] = [];
     const options = { quiet: true, write: (message: unknown) => void messages.push(message) };
-    await loadImages({ images: there.images, tar: tarCodec, emit: there.emit }, Readable.from([bytes]), options);
+    await loadImages(
+      { images: there.images, records: there.records, tar: tarCodec, emit: there.emit },
+      Readable.from([bytes]),
+      options,
+    );
     assert.deepEqual(messages, [{ stream: 'Loaded image: base:latest\n' }]);
     assert.equal(there.images.resolve('base').id, id);
-    const again = await collect(saveImages({ images: there.images, tar: tarCodec, emit: there.emit }, ['base']));
+    const again = await collect(
+      saveImages({ images: there.images, records: there.records, tar: tarCodec, emit: there.emit }, ['base']),
+    );
     assert.ok(again.equals(saved));
     assert.equal(
       (await there.content.gc(new Set(there.snapshots.layers().map((layer) => layer.diffId)))).deleted.length,
@@ -179,7 +190,10 @@ test('what is saved loads elsewhere to the same ID, compressed or not', async ()
 test('hostile archives are refused and leave no blob', async () => {
   await using here = await setUp();
   const load = (source: AsyncIterable<Buffer>): Promise<void> =>
-    loadImages({ images: here.images, tar: tarCodec, emit: here.emit }, source, { quiet: true, write: () => {} });
+    loadImages({ images: here.images, records: here.records, tar: tarCodec, emit: here.emit }, source, {
+      quiet: true,
+      write: () => {},
+    });
   await assert.rejects(load(archive(text('x', 'y'))), { message: 'invalid archive: does not contain a manifest.json' });
   await assert.rejects(load(archive(text('manifest.json', 'null'))), /manifest cannot be null/);
   await assert.rejects(
@@ -262,6 +276,7 @@ test('a build copies, sets the config, and uses its cache until a file changes',
       remove: true,
       forceRemove: false,
       quiet: false,
+      squash: false,
       resources: {},
     });
     return { id: image.id, output };
@@ -325,6 +340,7 @@ test('steps tell of their containers, stderr is red, and a quiet build that fail
           remove: true,
           forceRemove: false,
           quiet: given.quiet ?? false,
+          squash: false,
           resources: {},
         },
       );

@@ -4,7 +4,8 @@ import type { Image } from '#services/images/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { now } from '#system/clock/clock.ts';
-import { GantryError } from '#types/errors.ts';
+import { networkText } from '#system/registry-http/network-errors.ts';
+import { type ErrorKind, GantryError } from '#types/errors.ts';
 import { hostPlatform, type Platform } from '#types/platform.ts';
 import type { Reference } from '#types/reference.ts';
 import { applyChanges } from './changes.ts';
@@ -39,7 +40,6 @@ async function openSource(options: ImportOptions, signal?: AbortSignal): Promise
   if (options.source === '-') return options.body;
   const url = /^https?:\/\//.test(options.source) ? options.source : `http://${options.source}`;
   if (!URL.canParse(url)) throw new GantryError('invalid', `parse "${url}": invalid URI for request`);
-  await options.write({ status: `Downloading from ${url}` });
   // Only the wait for the answer's head is limited: the body may take its time.
   const starting = new AbortController();
   const timer = setTimeout(
@@ -52,18 +52,43 @@ async function openSource(options: ImportOptions, signal?: AbortSignal): Promise
       signal: signal === undefined ? starting.signal : AbortSignal.any([signal, starting.signal]),
     });
   } catch (error) {
-    throw new GantryError('system', `Get "${url}": ${(error as Error).message}`, { cause: error });
+    // fetch hides what happened in the cause.
+    const cause = error instanceof TypeError && error.cause !== undefined ? error.cause : error;
+    throw new GantryError('system', `Get "${url}": ${networkText(cause, new URL(url))}`, { cause: error });
   } finally {
     clearTimeout(timer);
   }
   if (!response.ok || response.body === null) {
-    throw new GantryError('system', `failed to GET ${url} with status ${response.status} ${response.statusText}: `);
+    throw await refusal(url, response);
   }
+  await options.write({ status: `Downloading from ${url}` });
   const total = Number(response.headers.get('content-length') ?? 0);
   const chunks = async function* (body: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
     for await (const chunk of body) yield Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   };
   return reportProgress(chunks(response.body), { id: '', status: 'Importing', total, write: options.write });
+}
+
+/** Bytes of a refusing server's answer that are told. */
+const REFUSAL_LIMIT_BYTES = 4096;
+const KIND_BY_STATUS: Readonly<Record<number, ErrorKind>> = {
+  400: 'invalid',
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'notFound',
+};
+
+async function refusal(url: string, response: Response): Promise<GantryError> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length >= REFUSAL_LIMIT_BYTES) break;
+  }
+  const body = Buffer.concat(chunks).subarray(0, REFUSAL_LIMIT_BYTES).toString('utf8').trim();
+  const text = `failed to GET ${url} with status ${response.status} ${response.statusText}: ${body}`;
+  return new GantryError(KIND_BY_STATUS[response.status] ?? 'system', text);
 }
 
 /** Imports; the last message is the new ID. */
@@ -73,13 +98,14 @@ export async function importImage(
   signal?: AbortSignal,
 ): Promise<Image> {
   const { images } = context;
+  const platform = options.platform ?? hostPlatform();
+  if (platform.os !== 'linux') throw new GantryError('invalid', 'operating system is not supported');
   // Changes are checked before any byte is read.
   const config = applyChanges({}, options.changes);
   const source = await openSource(options, signal);
   const created = now();
   using hold = images.hold();
   const layer = await importLayer(source, { images, tar: context.tar, hold, parent: undefined }, signal);
-  const platform = options.platform ?? hostPlatform();
   const bytes = encodeImageConfig({
     ...platform,
     created,

@@ -61,7 +61,7 @@ export function inspectImage(
     RepoTags: image.repoTags,
     RepoDigests: image.repoDigests,
     Parent: image.parent ?? '',
-    Comment: config.comment ?? '',
+    Comment: config.comment || (config.history?.at(-1)?.comment ?? ''),
     ...(created === undefined ? {} : { Created: created }),
     ...(atLeast(45) ? {} : { Container: config.container ?? '', ContainerConfig: containerConfig ?? null }),
     DockerVersion: config.docker_version ?? '',

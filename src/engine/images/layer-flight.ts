@@ -7,6 +7,7 @@ import type { Ingest } from '#services/content/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { StagedLayer } from '#services/snapshots/contract.ts';
 import { FileGrowth } from '#system/disk/growing-file.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import type { Digest } from '#types/digest.ts';
 import { errorKind, GantryError } from '#types/errors.ts';
 import type { LayerSource, LayerStep } from './intake.ts';
@@ -222,9 +223,28 @@ export class LayerFlight {
   }
 }
 
-/** Whether trying again may help: not when the server said no, nor when the bytes are wrong. */
-function isTransient(error: unknown): boolean {
-  return !['invalid', 'unauthorized', 'forbidden', 'notFound', 'notImplemented'].includes(errorKind(error));
+/** What a full disk and a used-up quota answer: asking the registry again frees no space. */
+const FULL_DISK_CODES: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT']);
+
+function isFullDisk(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (FULL_DISK_CODES.has((at as NodeJS.ErrnoException).code)) return true;
+  }
+  return false;
+}
+
+/**
+ * Whether trying again may help: not when the server said no, nor when the bytes are wrong, nor when our own disk is
+ * full. Of the client errors only 408 passes by itself. Compat: 429 is final, as in docker; a pause that the registry
+ * names with it was kept before it came here.
+ */
+export function isTransient(error: unknown): boolean {
+  if (isFullDisk(error)) return false;
+  const status = error instanceof RemoteRegistryError ? error.status : 0;
+  if (status >= 400 && status < 500) return status === 408;
+  return !['invalid', 'unauthorized', 'forbidden', 'notFound', 'notImplemented', 'tooManyRequests'].includes(
+    errorKind(error),
+  );
 }
 
 /** Flights by what they carry. */

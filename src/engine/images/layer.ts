@@ -2,6 +2,7 @@
  * Turning bytes into layers: a layer's archive is a blob, its files a snapshot. Where the snapshotter can extract a
  * layer before its parents it does so on a thread of its own, while the archive is still being written.
  */
+import { dirname } from 'node:path';
 import {
   decompressLayer,
   type ImageStore,
@@ -11,6 +12,7 @@ import {
 } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { Layer, StagedLayer } from '#services/snapshots/contract.ts';
+import { withinFreeSpace } from '#system/disk/free-space.ts';
 import { FileGrowth } from '#system/disk/growing-file.ts';
 import { chainIds, type Digest, digestOf } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
@@ -66,7 +68,8 @@ function storePlain(
   signal?: AbortSignal,
 ): Promise<StoredLayerSource> {
   const plain = tar.decompress(images.content.read(stored.digest), signal);
-  return images.content.write(plain, { lease: hold.lease }, signal);
+  const bounded = withinFreeSpace(plain, dirname(images.content.path(stored.digest)));
+  return images.content.write(bounded, { lease: hold.lease }, signal);
 }
 
 /** The error for a layer that is not the one its image's config names. */

@@ -2,10 +2,11 @@
  * `docker load`: docker-archive (manifest.json) and OCI layout (index.json), in any known compression.
  *
  * The archive is read once (load-archive.ts); when it has ended, its layers are mostly extracted and are committed.
- * Manifests of an OCI layout are kept where the blobs they name are.
+ * Manifests of an OCI layout are kept where the blobs they name are, and its indexes with the images they led to.
  */
 
 import { parseImageConfig } from '#services/images/config.ts';
+import type { RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore, LayerHold } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { type Digest, digestHex } from '#types/digest.ts';
@@ -15,11 +16,14 @@ import { formatPlatform, matchesPlatform, type Platform } from '#types/platform.
 import { familiarString, parseReference, type Reference } from '#types/reference.ts';
 import { applyBlob, chainUnder, checkStaged, commitBlobs, LAYER_DEPTH_LIMIT, type StagedBlob } from './layer.ts';
 import { LoadArchive } from './load-archive.ts';
+import { INDEX_TYPES } from './manifest.ts';
+import { chooseManifests, ownPlatform } from './platform-choice.ts';
 import { progressMessage, type WriteProgress } from './progress.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
 
 export interface LoadContext {
   readonly images: ImageStore;
+  readonly records: Pick<RegistryRecords, 'addIndex'>;
   readonly tar: TarCodec;
   readonly emit: EmitEvent;
 }
@@ -53,7 +57,7 @@ export async function loadImages(
     await using archive = new LoadArchive(images, hold);
     opened = archive;
     await archive.read(context.tar, source, signal);
-    const list = archive.has('manifest.json') || !archive.has('index.json') ? readDockerArchive : readOciLayout;
+    const list = (await isOciLayout(archive)) ? readOciLayout : readDockerArchive;
     let named = 0;
     const ids: { id: Digest; parent: string }[] = [];
     for (const image of await list(archive, options.platform)) {
@@ -63,7 +67,7 @@ export async function loadImages(
       named = image.tags.length;
     }
     linkParents(images, ids);
-    await keepManifests(images, archive);
+    await keepManifests(context, archive);
     if (named === 0 && ids.length > 0) {
       await options.write({ stream: ids.map(({ id }) => `Loaded image ID: ${id}\n`).join('') });
     }
@@ -108,10 +112,33 @@ async function readDockerArchive(reader: LoadArchive): Promise<ArchivedImage[]> 
   return found;
 }
 
+/**
+ * Whether the OCI side of an archive is read. Where both formats are there, docker's names all images unless an index
+ * leads to several: those are in the OCI side only.
+ */
+async function isOciLayout(reader: LoadArchive): Promise<boolean> {
+  if (!reader.has('index.json')) return false;
+  if (!reader.has('manifest.json')) return true;
+  const descriptors = items(fields(await reader.json('index.json'))['manifests']).map(fields);
+  return descriptors.some(({ mediaType }) => INDEX_TYPES.has(String(mediaType)));
+}
+
+/** Parents by image ID, as manifest.json tells them. */
+async function parentsOf(reader: LoadArchive): Promise<Map<string, string>> {
+  if (!reader.has('manifest.json')) return new Map();
+  const images = items(await reader.json('manifest.json')).map(fields);
+  return new Map(
+    images
+      .filter(({ Parent: parent }) => typeof parent === 'string')
+      .map((image) => [reader.digest(String(image['Config'])), String(image['Parent'])]),
+  );
+}
+
 /** Indexes within indexes are followed this deep. */
 const INDEX_DEPTH_LIMIT = 4;
 
 async function readOciLayout(reader: LoadArchive, platform: Platform | undefined): Promise<ArchivedImage[]> {
+  const parents = await parentsOf(reader);
   const found = new Map<string, { config: Buffer; layers: string[]; tags: Reference[]; parent: string }>();
   const visit = async (
     descriptor: Record<string, unknown>,
@@ -126,7 +153,8 @@ async function readOciLayout(reader: LoadArchive, platform: Platform | undefined
       const wanted = items(document['manifests'])
         .map(fields)
         .filter((child) => isWanted(child, platform) && reader.has(`blobs/sha256/${String(child['digest']).slice(7)}`));
-      for (const child of wanted) await visit(child, names, depth + 1);
+      const bearer = nameBearer(wanted, platform);
+      for (const child of wanted) await visit(child, child === bearer ? names : [], depth + 1);
       return;
     }
     const known = found.get(path);
@@ -134,18 +162,20 @@ async function readOciLayout(reader: LoadArchive, platform: Platform | undefined
       known.tags.push(...names);
       return;
     }
+    const configPath = reader.blobPath(fields(document['config'])['digest']);
     found.set(path, {
-      config: await reader.bytes(reader.blobPath(fields(document['config'])['digest'])),
+      config: await reader.bytes(configPath),
       layers: items(document['layers']).map((layer) => reader.blobPath(fields(layer)['digest'])),
       tags: [...names],
-      parent: '',
+      parent: parents.get(reader.digest(configPath)) ?? '',
     });
   };
   for (const value of items(fields(await reader.json('index.json'))['manifests'])) {
     const descriptor = fields(value);
     await visit(descriptor, ociNames(descriptor), 0);
   }
-  return [...found.values()];
+  // Named ones last, as the answer's last word is about the last image.
+  return [...found.values()].sort((a, b) => Number(a.tags.length > 0) - Number(b.tags.length > 0));
 }
 
 function ociNames(descriptor: Record<string, unknown>): Reference[] {
@@ -156,15 +186,32 @@ function ociNames(descriptor: Record<string, unknown>): Reference[] {
   return [tagged(full)];
 }
 
-function isWanted(descriptor: Record<string, unknown>, platform: Platform | undefined): boolean {
+function describedPlatform(descriptor: Record<string, unknown>): Platform | undefined {
   const described = descriptor['platform'];
-  if (described === undefined || described === null) return true;
+  if (described === undefined || described === null) return undefined;
   const { os, architecture, variant } = fields(described);
-  const actual = {
+  return {
     os: String(os),
     architecture: String(architecture),
     ...(typeof variant === 'string' ? { variant } : {}),
   };
+}
+
+/** Of an index's images the one that its name means here: the best for the platform, else the first. */
+function nameBearer(
+  children: readonly Record<string, unknown>[],
+  platform: Platform | undefined,
+): Record<string, unknown> | undefined {
+  const entries = children.map((child) => {
+    const described = describedPlatform(child);
+    return { child, ...(described === undefined ? {} : { platform: described }) };
+  });
+  return (chooseManifests(entries, platform ?? ownPlatform())[0] ?? entries[0])?.child;
+}
+
+function isWanted(descriptor: Record<string, unknown>, platform: Platform | undefined): boolean {
+  const actual = describedPlatform(descriptor);
+  if (actual === undefined) return true;
   if (actual.os === 'unknown') return false;
   return platform === undefined || matchesPlatform(platform, actual);
 }
@@ -257,27 +304,34 @@ async function loadLayers(
   if (blobs.length > 0) await commitBlobs(blobs, { images, tar, hold, parent: below }, signal);
 }
 
-/** Keeps manifests of an OCI layout whose image was loaded and whose layers are the very blobs it names. */
-async function keepManifests(images: ImageStore, archive: LoadArchive): Promise<void> {
+/**
+ * Keeps manifests of an OCI layout whose image was loaded and whose layers are the very blobs it names, and the indexes
+ * that led to them.
+ */
+async function keepManifests({ images, records }: LoadContext, archive: LoadArchive): Promise<void> {
   if (!archive.has('index.json')) return;
-  const visit = async (value: unknown, depth: number): Promise<void> => {
+  /** Returns the images whose manifests were kept. */
+  const visit = async (value: unknown, depth: number): Promise<Digest[]> => {
     const digest = String(fields(value)['digest']);
-    if (!archive.has(`blobs/sha256/${digest.slice('sha256:'.length)}`) || depth > INDEX_DEPTH_LIMIT) return;
+    if (!archive.has(`blobs/sha256/${digest.slice('sha256:'.length)}`) || depth > INDEX_DEPTH_LIMIT) return [];
     const path = archive.blobPath(digest);
     const document = fields(await archive.json(path));
-    for (const child of items(document['manifests'])) await visit(child, depth + 1);
-    if (document['config'] === undefined) return;
+    const mediaType = String(document['mediaType'] ?? fields(value)['mediaType']);
+    const kept: Digest[] = [];
+    for (const child of items(document['manifests'])) kept.push(...(await visit(child, depth + 1)));
+    if (INDEX_TYPES.has(mediaType) && kept.length > 0) {
+      const index = { digest: digest as Digest, mediaType, bytes: await archive.bytes(path) };
+      for (const image of new Set(kept)) records.addIndex(image, index);
+    }
+    if (document['config'] === undefined) return kept;
     const image = images.get(String(fields(document['config'])['digest']) as Digest);
     const layers = items(document['layers']).map((layer) => String(fields(layer)['digest']));
     const diffIds = image?.config.rootfs.diff_ids ?? [];
     const same =
       layers.length === diffIds.length && diffIds.every((id, at) => images.layerBlob(id)?.digest === layers[at]);
-    if (image === undefined || !same) return;
-    images.setManifest(
-      image.id,
-      String(document['mediaType'] ?? fields(value)['mediaType']),
-      await archive.bytes(path),
-    );
+    if (image === undefined || !same) return [];
+    images.setManifest(image.id, mediaType, await archive.bytes(path));
+    return [image.id];
   };
   try {
     for (const value of items(fields(await archive.json('index.json'))['manifests'])) await visit(value, 0);

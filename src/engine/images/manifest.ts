@@ -33,7 +33,8 @@ export const CONFIG_LIMIT_BYTES: number = 8 * 1024 * 1024;
 
 const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
-const INDEXES: ReadonlySet<string> = new Set([
+/** Media types of indexes. */
+export const INDEX_TYPES: ReadonlySet<string> = new Set([
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.docker.distribution.manifest.list.v2+json',
 ]);
@@ -122,7 +123,7 @@ export function parseManifest(bytes: Buffer, mediaType: string, reference: Refer
   if (looksLikeIndex && (has('config') || has('layers'))) {
     throw invalid(`media-type: "${type}" should not have "manifests" beside "config" or "layers"`);
   }
-  if (INDEXES.has(type) || (looksLikeIndex && type !== DOCKER_MANIFEST && type !== OCI_MANIFEST))
+  if (INDEX_TYPES.has(type) || (looksLikeIndex && type !== DOCKER_MANIFEST && type !== OCI_MANIFEST))
     return indexOf(fields);
   if (type !== DOCKER_MANIFEST && type !== OCI_MANIFEST && (own !== '' || !has('config'))) {
     throw invalid(`unsupported media type ${type}`);

@@ -1,6 +1,6 @@
 /** Which entries of an index run on a platform, best first: containerd's `platforms.Only`, pure. */
-import { normaliseArchitecture, type Platform } from '#types/platform.ts';
-import type { Descriptor } from './manifest.ts';
+import { cpuInfo } from '#system/kernel/cpu-flags.ts';
+import { hostPlatform, normaliseArchitecture, type Platform } from '#types/platform.ts';
 
 const ARM_VARIANTS: readonly string[] = ['v8', 'v7', 'v6', 'v5'];
 
@@ -37,9 +37,12 @@ function equal(left: Platform, right: Platform): boolean {
 }
 
 /** The entries that satisfy `wanted`, best first; entries without a platform come last. */
-export function chooseManifests(manifests: readonly Descriptor[], wanted: Platform): Descriptor[] {
+export function chooseManifests<Entry extends { readonly platform?: Platform }>(
+  manifests: readonly Entry[],
+  wanted: Platform,
+): Entry[] {
   const compatible = compatiblePlatforms(wanted);
-  const rank = (entry: Descriptor): number => {
+  const rank = (entry: Entry): number => {
     const { platform } = entry;
     if (platform === undefined) return compatible.length;
     return compatible.findIndex((candidate) => equal(candidate, platform));
@@ -67,4 +70,10 @@ export function amd64Level(cpuinfo: string): string {
     level += 1;
   }
   return `v${level}`;
+}
+
+/** The host's platform. Compat: without a wish, images built for a higher level of the CPU come first. */
+export function ownPlatform(): Platform {
+  const host = hostPlatform();
+  return host.architecture === 'amd64' ? { ...host, variant: amd64Level(cpuInfo()) } : host;
 }

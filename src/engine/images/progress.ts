@@ -44,6 +44,11 @@ export function progressMessage(
   };
 }
 
+/** What is told while a transfer waits for its next attempt. */
+export function retryText(seconds: number): string {
+  return `Retrying in ${seconds} second${seconds === 1 ? '' : 's'}`;
+}
+
 /** Steps reported per transfer at most once in this many bytes. */
 const PROGRESS_STEP_BYTES = 512 * 1024;
 

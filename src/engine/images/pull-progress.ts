@@ -2,7 +2,7 @@
 import { type Digest, digestHex } from '#types/digest.ts';
 import { shortId } from '#types/ids.ts';
 import type { LayerSource, LayerStep } from './intake.ts';
-import { progressMessage, type WriteProgress } from './progress.ts';
+import { progressMessage, retryText, type WriteProgress } from './progress.ts';
 
 type Observe = (layer: Pick<LayerSource, 'digest'>, step: LayerStep) => Promise<void> | void;
 
@@ -35,7 +35,7 @@ function statusOf(step: Exclude<LayerStep, { current: number }>): string {
     case 'complete':
       return 'Pull complete';
     case 'retrying':
-      return `Retrying in ${step.seconds} second${step.seconds === 1 ? '' : 's'}`;
+      return retryText(step.seconds);
     default:
       return step satisfies never;
   }

@@ -6,9 +6,8 @@ import { parseImageConfig } from '#services/images/config.ts';
 import type { RegistryRecords, StoredManifest } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
-import { cpuInfo } from '#system/kernel/cpu-flags.ts';
 import type { RegistryClient, RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
-import { RegistryError } from '#system/registry-http/errors.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import { type Digest, isDigest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { formatPlatform, hostPlatform, type Platform } from '#types/platform.ts';
@@ -25,7 +24,7 @@ import {
 import { resolveForPlatform } from './inspect.ts';
 import { type LayerSource, takeInLayers } from './intake.ts';
 import { CONFIG_LIMIT_BYTES, checkImageManifest, type Descriptor, type Manifest, parseManifest } from './manifest.ts';
-import { amd64Level, chooseManifests } from './platform-choice.ts';
+import { chooseManifests, ownPlatform } from './platform-choice.ts';
 import type { WriteProgress } from './progress.ts';
 import { pullObserver } from './pull-progress.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
@@ -94,7 +93,7 @@ async function warnOfPlatform(context: PullContext, options: PullOptions): Promi
 
 /** A registry's refusal in docker's words. */
 export function pullError(error: unknown, reference: Reference): unknown {
-  if (!(error instanceof RegistryError)) return error;
+  if (!(error instanceof RemoteRegistryError)) return error;
   const wrap = (prefix: string): GantryError =>
     new GantryError('notFound', `${prefix}: ${error.message}`, { cause: error });
   if (error.failure === 'answer') {
@@ -181,17 +180,11 @@ class Pull {
   }
 
   async #choose(outer: StoredManifest, index: Manifest & { kind: 'index' }, reference: Reference): Promise<Chosen> {
-    const wanted = this.#options.platform ?? this.#ownPlatform();
+    const wanted = this.#options.platform ?? ownPlatform();
     const chosen = await this.#search({ index, path: [outer], wanted, reference });
     if (chosen !== undefined) return chosen;
     const text = formatPlatform(this.#options.platform ?? hostPlatform());
     throw new GantryError('notFound', `no matching manifest for ${text} in the manifest list entries`);
-  }
-
-  /** Compat: without a wish, images built for a higher level of the CPU come first. */
-  #ownPlatform(): Platform {
-    const host = hostPlatform();
-    return host.architecture === 'amd64' ? { ...host, variant: amd64Level(cpuInfo()) } : host;
   }
 
   async #search(at: {
@@ -269,8 +262,8 @@ class Pull {
     try {
       return await this.#repository.configBlob(config.digest, CONFIG_LIMIT_BYTES, this.#signal);
     } catch (error) {
-      if (!(error instanceof RegistryError)) throw error;
-      throw new RegistryError(error.kind, `error pulling image configuration: ${error.message}`, {
+      if (!(error instanceof RemoteRegistryError)) throw error;
+      throw new RemoteRegistryError(error.kind, `error pulling image configuration: ${error.message}`, {
         // It is no answer about the image as a whole.
         failure: error.failure === 'answer' ? 'content' : error.failure,
         code: error.code,

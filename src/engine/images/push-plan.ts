@@ -26,6 +26,11 @@ export interface ImagePush {
   readonly manifest: StoredManifest | undefined;
 }
 
+/** An image with the manifest it came with. */
+export interface ExactPush extends ImagePush {
+  readonly manifest: StoredManifest;
+}
+
 export interface TagPush {
   readonly images: readonly ImagePush[];
   /** Exact bytes of the index that names them all. */
@@ -53,11 +58,15 @@ export function planTag(
   return { images: [planImage(sources, image, options.reference)], index: undefined };
 }
 
-function planIndex(sources: PushSources, image: Image, reference: Reference): TagPush | undefined {
+/** The index an image came by, one that a name of it points at first, if everything it lists is here as it says. */
+export function planIndex(
+  sources: PushSources,
+  image: Image,
+  reference: Reference,
+): { readonly images: readonly ExactPush[]; readonly index: StoredManifest } | undefined {
   const digests = sources.images.references(image.id).flatMap(({ digest }) => (digest === undefined ? [] : [digest]));
-  for (const digest of digests) {
-    const index = sources.records.manifest(digest as Digest);
-    if (index === undefined) continue;
+  const named = digests.flatMap((digest) => sources.records.manifest(digest as Digest) ?? []);
+  for (const index of [...named, ...sources.records.indexes(image.id)]) {
     const parsed = parseManifest(index.bytes, index.mediaType, reference);
     if (parsed.kind !== 'index' || parsed.manifests.length === 0) continue;
     const parts = parsed.manifests.map((entry) => exactPart(sources, entry, reference));
@@ -66,7 +75,7 @@ function planIndex(sources: PushSources, image: Image, reference: Reference): Ta
   return undefined;
 }
 
-function exactPart(sources: PushSources, entry: Descriptor, reference: Reference): ImagePush | undefined {
+function exactPart(sources: PushSources, entry: Descriptor, reference: Reference): ExactPush | undefined {
   const manifest = sources.records.manifest(entry.digest);
   if (manifest === undefined) return undefined;
   const parsed = parseManifest(manifest.bytes, manifest.mediaType, reference);
@@ -98,7 +107,7 @@ function exactPush(
   sources: PushSources,
   image: Image,
   kept: { manifest: StoredManifest; parsed: Manifest & { kind: 'image' } },
-): ImagePush | undefined {
+): ExactPush | undefined {
   const layers: LayerPush[] = [];
   for (const [index, diffId] of image.config.rootfs.diff_ids.entries()) {
     const blob = sources.images.layerBlob(diffId);

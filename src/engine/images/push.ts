@@ -6,14 +6,14 @@ import { gzipLayer } from '#services/images/gzip-layer.ts';
 import type { LayerPlace, RegistryRecords } from '#services/images/registry-records.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import type { RegistryClient, RegistryCredentials, RemoteRepository } from '#system/registry-http/contract.ts';
-import { RegistryError } from '#system/registry-http/errors.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import { type Digest, digestHex } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { shortId } from '#types/ids.ts';
 import type { Platform } from '#types/platform.ts';
 import { canonicalName, familiarName, familiarString, isNameOnly, nameOnly, type Reference } from '#types/reference.ts';
 import { resolveForPlatform } from './inspect.ts';
-import { progressMessage, type WriteProgress } from './progress.ts';
+import { progressMessage, retryText, type WriteProgress } from './progress.ts';
 import { pullError } from './pull.ts';
 import { type ImagePush, type LayerPush, makeManifest, type PushedLayer, planTag, type TagPush } from './push-plan.ts';
 import { type EmitEvent, imageAttributes } from './remove.ts';
@@ -233,11 +233,15 @@ class Push {
     const { content } = this.#context.images;
     const { digest, sizeBytes } = layer.blob;
     const report = this.#reporter(layer);
+    const onRetry = (pauseMs: number): void => {
+      const said = this.#say(layer, retryText(Math.ceil(pauseMs / 1000)));
+      void Promise.resolve(said).catch(() => undefined);
+    };
     const read = (): AsyncIterable<Buffer> => content.read(digest);
     if (!layer.isCompressed) {
-      return this.#repository.uploadBlob({ open: read, digest, sizeBytes, onProgress: report }, signal);
+      return this.#repository.uploadBlob({ open: read, digest, sizeBytes, onProgress: report, onRetry }, signal);
     }
-    return this.#repository.uploadBlob({ open: () => gzipLayer(counted(read(), report)) }, signal);
+    return this.#repository.uploadBlob({ open: () => gzipLayer(counted(read(), report)), onRetry }, signal);
   }
 
   #reporter(layer: LayerPush): (currentBytes: number) => void {
@@ -267,7 +271,7 @@ const nameOf = (layer: LayerPush): string => shortId(digestHex(layer.diffId));
 
 /** Compat: of missing credentials docker tells without the request that wanted them. */
 function bareError(error: unknown): unknown {
-  return error instanceof RegistryError && error.code === 'NO_CREDENTIALS' ? (error.cause ?? error) : error;
+  return error instanceof RemoteRegistryError && error.code === 'NO_CREDENTIALS' ? (error.cause ?? error) : error;
 }
 
 async function* counted(source: AsyncIterable<Buffer>, report: (bytes: number) => void): AsyncGenerator<Buffer> {

@@ -160,7 +160,8 @@ async function deleteImage(
   const image = images.get(id);
   untagAll(removal, id);
   const layers = await images.remove(id);
-  removal.emit('image', 'delete', id, imageAttributes(image, id));
+  // Compat: the image is gone when this is told, and its labels with it.
+  removal.emit('image', 'delete', id, { name: id });
   removal.records.push({ Deleted: id }, ...layers.map((chainId) => ({ Deleted: chainId })));
   const parent = image?.parent;
   if (options.prune && parent !== undefined && images.get(parent) !== undefined) {

@@ -5,13 +5,26 @@ import type { ImageStore } from '#services/images/store.ts';
 import type { TarCodec } from '#services/images/tar-codec.ts';
 import { now } from '#system/clock/clock.ts';
 import { chainIds } from '#types/digest.ts';
-import { GantryError } from '#types/errors.ts';
+import { GantryError, wrapError } from '#types/errors.ts';
 import { importLayer } from './layer.ts';
 
 export interface SquashOptions {
   readonly image: Image;
   /** Its layers stay as they are; without one all become one layer. */
   readonly base: Image | undefined;
+}
+
+/** Squashes what was built; a failure says so. */
+export async function squashBuild(
+  context: { readonly images: ImageStore; readonly tar: TarCodec },
+  built: SquashOptions,
+  signal?: AbortSignal,
+): Promise<Image> {
+  try {
+    return await squashImage(context, built, signal);
+  } catch (error) {
+    throw wrapError('error squashing image', error);
+  }
 }
 
 /** Makes a new image of the same content. Compat: history keeps the steps as empty layers and says what was merged. */
@@ -26,6 +39,7 @@ export async function squashImage(
   if (kept.some((diffId, at) => all[at] !== diffId))
     throw new GantryError('invalid', `image ${image.id} does not lie on ${base?.id}`);
   const top = image.topLayer;
+  // Compat: docker fails here (it cannot compare a layer with itself); nothing to merge is no error.
   if (top === undefined || all.length === kept.length) return image;
   using hold = images.hold();
   for (const chainId of chainIds(all)) hold.layers.add(chainId);
@@ -41,5 +55,6 @@ export async function squashImage(
   config['created'] = created;
   config['rootfs'] = { type: 'layers', diff_ids: [...kept, layer.diffId] };
   config['history'] = [...history, { created, comment }];
-  return images.create(Buffer.from(goJson(config)), base === undefined ? {} : { parent: base.id });
+  // Compat: the merged image has no parent, though it lies on the base's layers.
+  return images.create(Buffer.from(goJson(config)));
 }

@@ -2,7 +2,7 @@
 import type { RepositoryName } from '#services/registry/contract.ts';
 import type { ManifestReference } from '#services/registry/names.ts';
 import type { Digest } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { manifestUnknown } from './pull-manifest.ts';
 import { type Caller, publish, type RegistryServices, requireWritable } from './services.ts';
 
@@ -23,7 +23,7 @@ export function deleteManifest(
   const outcome = services.store.deleteManifest(repository, reference.digest);
   if (outcome === 'unknown') throw manifestUnknown(repository, reference);
   if (outcome === 'inUse')
-    throw new RegistryError('UNSUPPORTED', { message: 'an index names this manifest; delete the index first' });
+    throw new DistributionError('UNSUPPORTED', { message: 'an index names this manifest; delete the index first' });
   publish(services, caller, 'delete', { repository, digest: reference.digest });
 }
 
@@ -36,8 +36,8 @@ export function deleteBlob(
   requireWritable(services);
   const { repository, digest } = request;
   const outcome = services.store.deleteBlob(repository, digest);
-  if (outcome === 'unknown') throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
+  if (outcome === 'unknown') throw new DistributionError('BLOB_UNKNOWN', { detail: { digest } });
   if (outcome === 'inUse')
-    throw new RegistryError('UNSUPPORTED', { message: 'a manifest names this blob; delete the manifest first' });
+    throw new DistributionError('UNSUPPORTED', { message: 'a manifest names this blob; delete the manifest first' });
   publish(services, caller, 'delete', { repository, digest });
 }

@@ -1,7 +1,7 @@
 /** Lists: repositories the caller may pull, tags of one, manifests that refer to another. */
 import type { Descriptor, Page, PageRequest, RepositoryName } from '#services/registry/contract.ts';
 import type { Digest } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Caller, RegistryServices } from './services.ts';
 
 /** Rows read at once when some may be hidden from the caller. */
@@ -36,7 +36,8 @@ export async function listTags(
 ): Promise<Page> {
   const upstream = await services.upstream?.tags(repository, page, signal);
   if (upstream !== undefined) return upstream;
-  if (!services.store.isKnown(repository)) throw new RegistryError('NAME_UNKNOWN', { detail: { name: repository } });
+  if (!services.store.isKnown(repository))
+    throw new DistributionError('NAME_UNKNOWN', { detail: { name: repository } });
   return services.store.listTags(repository, page);
 }
 

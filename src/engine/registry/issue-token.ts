@@ -4,7 +4,7 @@
  */
 import type { Credentials } from '#services/registry/access/access.ts';
 import type { Scope } from '#services/registry/access/scopes.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { RegistryServices } from './services.ts';
 
 export interface TokenRequest {
@@ -28,9 +28,9 @@ export interface IssuedToken {
 export async function issueToken(services: RegistryServices, request: TokenRequest): Promise<IssuedToken> {
   const { access } = services;
   const { mode } = access;
-  if (mode.kind !== 'token') throw new RegistryError('UNSUPPORTED', { message: 'this registry issues no tokens' });
+  if (mode.kind !== 'token') throw new DistributionError('UNSUPPORTED', { message: 'this registry issues no tokens' });
   if (request.service !== '' && request.service !== mode.service) {
-    throw new RegistryError('DENIED', {
+    throw new DistributionError('DENIED', {
       message: `requested access to the resource is denied: this is not service ${JSON.stringify(request.service.slice(0, 100))}`,
     });
   }
@@ -40,7 +40,7 @@ export async function issueToken(services: RegistryServices, request: TokenReque
   if (grant.kind === 'refresh') {
     const found = mode.refresh.find(grant.token, mode.service);
     if (found === undefined || found.credential !== mode.users.credentialMark(found.user)) {
-      throw new RegistryError('UNAUTHORIZED', { message: 'invalid refresh token' });
+      throw new DistributionError('UNAUTHORIZED', { message: 'invalid refresh token' });
     }
     user = found.user;
     refreshToken = grant.token;

@@ -2,7 +2,7 @@
 import { open } from 'node:fs/promises';
 import type { RepositoryName } from '#services/registry/contract.ts';
 import type { Digest } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { type Caller, publish, type RegistryServices } from './services.ts';
 
 /** Read and sent one at a time, so that a slow reader holds little. */
@@ -29,7 +29,7 @@ export async function findBlob(
     return { sizeBytes, read: (start, end) => readRange(path, start, end) };
   }
   const fetched = await upstream?.blob(repository, digest, signal);
-  if (fetched === undefined) throw new RegistryError('BLOB_UNKNOWN', { detail: { digest } });
+  if (fetched === undefined) throw new DistributionError('BLOB_UNKNOWN', { detail: { digest } });
   return fetched;
 }
 
@@ -38,7 +38,7 @@ async function* readRange(path: string, start: number, end: number): AsyncGenera
   for (let at = start; at <= end; ) {
     const length = Math.min(READ_CHUNK_BYTES, end + 1 - at);
     const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(length), 0, length, at);
-    if (bytesRead === 0) throw new RegistryError('UNKNOWN', { message: 'the blob was cut while it was read' });
+    if (bytesRead === 0) throw new DistributionError('UNKNOWN', { message: 'the blob was cut while it was read' });
     at += bytesRead;
     yield buffer.subarray(0, bytesRead);
   }

@@ -1,7 +1,7 @@
 /** Gives a manifest by tag or digest; in a cache, fetched from the upstream when needed. */
 import type { RepositoryName, StoredManifest } from '#services/registry/contract.ts';
 import type { ManifestReference } from '#services/registry/names.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { type Caller, publish, type RegistryServices } from './services.ts';
 
 /** The manifest. Throws MANIFEST_UNKNOWN. `isPull` is false when only its head is asked for. */
@@ -31,7 +31,7 @@ export async function pullManifest(
 }
 
 /** The error for a manifest that is not there. Compat: also in a repository that is not, as clients know it. */
-export function manifestUnknown(repository: RepositoryName, reference: ManifestReference): RegistryError {
+export function manifestUnknown(repository: RepositoryName, reference: ManifestReference): DistributionError {
   const detail = reference.kind === 'tag' ? { Tag: reference.tag } : { Name: repository, Revision: reference.digest };
-  return new RegistryError('MANIFEST_UNKNOWN', { detail });
+  return new DistributionError('MANIFEST_UNKNOWN', { detail });
 }

@@ -3,7 +3,7 @@ import type { RepositoryName } from '#services/registry/contract.ts';
 import { quotaError } from '#services/registry/quotas.ts';
 import type { Upload } from '#services/registry/uploads.ts';
 import type { Digest } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { type Caller, isOutOfSpace, publish, type RegistryServices, requireWritable } from './services.ts';
 
 /** Repositories looked at when a mount names none. */
@@ -48,7 +48,7 @@ export async function appendToUpload(
     await services.uploads.append(upload, part.body, options, signal);
   } catch (error) {
     // What may not grow further would only hold its bytes until it expires.
-    const isRefused = error instanceof RegistryError && error.code === 'DENIED';
+    const isRefused = error instanceof DistributionError && error.code === 'DENIED';
     if (isRefused || isOutOfSpace(error)) services.uploads.cancel(upload);
     throw error;
   }

@@ -4,7 +4,7 @@ import type { RepositoryName } from '#services/registry/contract.ts';
 import { parseManifest } from '#services/registry/manifest.ts';
 import type { ManifestReference } from '#services/registry/names.ts';
 import { type Digest, digestHex, digestOf } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { type Caller, publish, type RegistryServices, requireWritable } from './services.ts';
 
 export interface PushManifestRequest {
@@ -27,7 +27,7 @@ export function pushManifest(
   if (reference.kind === 'digest') {
     const algorithm = digest.slice(0, digest.indexOf(':'));
     if (createHash(algorithm).update(bytes).digest('hex') !== digestHex(digest))
-      throw new RegistryError('DIGEST_INVALID', { detail: { digest } });
+      throw new DistributionError('DIGEST_INVALID', { detail: { digest } });
   }
   if (services.store.manifest(repository, { kind: 'digest', digest }) === undefined)
     services.quotas.require(repository, bytes.length);

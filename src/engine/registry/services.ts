@@ -6,7 +6,7 @@ import type { Quotas } from '#services/registry/quotas.ts';
 import type { RegistryStore } from '#services/registry/store.ts';
 import type { Uploads } from '#services/registry/uploads.ts';
 import { isDiskFull } from '#system/database/database.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { UpstreamCache } from './upstream-cache.ts';
 
 /** The assembled parts of one registry. */
@@ -31,9 +31,9 @@ export interface Caller {
 
 /** Throws UNSUPPORTED where nothing may be written. */
 export function requireWritable(services: RegistryServices): void {
-  if (services.isReadOnly) throw new RegistryError('UNSUPPORTED', { message: 'the registry is read-only' });
+  if (services.isReadOnly) throw new DistributionError('UNSUPPORTED', { message: 'the registry is read-only' });
   if (services.upstream !== undefined)
-    throw new RegistryError('UNSUPPORTED', { message: 'the registry is a cache: push to its upstream' });
+    throw new DistributionError('UNSUPPORTED', { message: 'the registry is a cache: push to its upstream' });
 }
 
 /** Tells the webhooks. */

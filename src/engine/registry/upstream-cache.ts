@@ -10,8 +10,8 @@ import { type ParsedManifest, parseManifest } from '#services/registry/manifest.
 import type { ManifestReference } from '#services/registry/names.ts';
 import type { RegistryStore } from '#services/registry/store.ts';
 import type { Digest } from '#types/digest.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { errorMessage } from '#types/errors.ts';
-import { RegistryError } from '#types/registry-error.ts';
 import type { ReadableBlob } from './pull-blob.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -116,7 +116,7 @@ export class UpstreamCache {
     let growing = this.#fetches.get(key);
     if (growing === undefined) {
       if (this.#fetches.size >= MAX_FETCHES)
-        throw new RegistryError('TOOMANYREQUESTS', { message: 'too many fetches from the upstream at once' });
+        throw new DistributionError('TOOMANYREQUESTS', { message: 'too many fetches from the upstream at once' });
       this.counts.misses += 1;
       growing = this.#fetch(repository, digest, () => this.#fetches.delete(key));
       this.#fetches.set(key, growing);
@@ -145,7 +145,7 @@ export class UpstreamCache {
       })
       .catch(async (error: unknown) => {
         this.#options.warn(`upstream: ${digest}: ${errorMessage(error)}`);
-        begun.reject(error instanceof RegistryError ? error : unreachable(error));
+        begun.reject(error instanceof DistributionError ? error : unreachable(error));
         await rm(path, { force: true });
       })
       .finally(ended);
@@ -158,7 +158,7 @@ export class UpstreamCache {
     const room = Math.min(maxBlobBytes, (maxTotalBytes ?? Number.POSITIVE_INFINITY) - store.totals().blobBytes);
     if (sizeBytes <= room) return;
     const limit = `the cache has room for ${Math.max(0, room)} bytes`;
-    throw new RegistryError('DENIED', { message: `requested access to the resource is denied: ${limit}` });
+    throw new DistributionError('DENIED', { message: `requested access to the resource is denied: ${limit}` });
   }
 
   /** Tags of the upstream; those here when it cannot be reached. */
@@ -174,8 +174,8 @@ export class UpstreamCache {
   }
 }
 
-function unreachable(cause: unknown): RegistryError {
-  return new RegistryError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause });
+function unreachable(cause: unknown): DistributionError {
+  return new DistributionError('UNAVAILABLE', { message: 'the upstream registry cannot be reached', cause });
 }
 
 async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

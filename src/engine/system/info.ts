@@ -56,7 +56,7 @@ export function systemInfo(services: Services, sources: InfoSources, apiMinor: n
     NoProxy: process.env['NO_PROXY'] ?? process.env['no_proxy'] ?? '',
     Name: services.settings.hostName,
     Labels: settings.labels,
-    ExperimentalBuild: false,
+    ExperimentalBuild: settings.experimental,
     ServerVersion: ENGINE_VERSION,
     Runtimes: Object.fromEntries(
       Object.entries(settings.runtimes).map(([name, runtime]) => [

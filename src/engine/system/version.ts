@@ -58,7 +58,7 @@ export function goArchitecture(): string {
 }
 
 /** The answer of `GET /version`. */
-export function systemVersion(_apiMinor: number): object {
+export function systemVersion({ experimental }: { readonly experimental: boolean }): object {
   const tools = toolVersions();
   const arch = goArchitecture();
   const kernel = release();
@@ -72,7 +72,7 @@ export function systemVersion(_apiMinor: number): object {
           ApiVersion: API_VERSION,
           Arch: arch,
           BuildTime: '',
-          Experimental: 'false',
+          Experimental: String(experimental),
           GitCommit: '',
           GoVersion: '',
           KernelVersion: kernel,
@@ -92,6 +92,7 @@ export function systemVersion(_apiMinor: number): object {
     Os: 'linux',
     Arch: arch,
     KernelVersion: kernel,
+    ...(experimental ? { Experimental: true } : {}),
     BuildTime: '',
   };
 }

@@ -3,7 +3,7 @@
  * registry needs: its type, what it names, its subject. The bytes themselves are stored as they came.
  */
 import { isDigest } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Descriptor } from './contract.ts';
 
 /** Docker's and the distribution-spec's own limit. */
@@ -36,8 +36,8 @@ export interface ParsedManifest {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-function invalid(why: string): RegistryError {
-  return new RegistryError('MANIFEST_INVALID', { message: `manifest invalid: ${why}`, detail: { reason: why } });
+function invalid(why: string): DistributionError {
+  return new DistributionError('MANIFEST_INVALID', { message: `manifest invalid: ${why}`, detail: { reason: why } });
 }
 
 function isFields(value: unknown): value is Fields {
@@ -118,7 +118,7 @@ export function parseManifest(bytes: Buffer, contentType: string): ParsedManifes
   try {
     fields = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new RegistryError('MANIFEST_INVALID', { message: 'manifest invalid: it is not JSON', cause: error });
+    throw new DistributionError('MANIFEST_INVALID', { message: 'manifest invalid: it is not JSON', cause: error });
   }
   if (!isFields(fields)) throw invalid('it is not an object');
   const mediaType = mediaTypeOf(fields, contentType);

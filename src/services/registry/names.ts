@@ -1,7 +1,7 @@
 /** Names in registry requests: repositories, tags, references and upload IDs (OCI distribution-spec, "Pulling manifests"). */
 import { type Digest, isDigest } from '#types/digest.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { isTag, NAME_LENGTH_LIMIT } from '#types/reference.ts';
-import { RegistryError } from '#types/registry-error.ts';
 import type { RepositoryName } from './contract.ts';
 
 const COMPONENT = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
@@ -16,14 +16,14 @@ export type ManifestReference =
 /** Checks a repository name; throws NAME_INVALID. */
 export function parseRepositoryName(text: string): RepositoryName {
   if (text.length > NAME_LENGTH_LIMIT || !NAME.test(text))
-    throw new RegistryError('NAME_INVALID', { detail: { name: text.slice(0, NAME_LENGTH_LIMIT) } });
+    throw new DistributionError('NAME_INVALID', { detail: { name: text.slice(0, NAME_LENGTH_LIMIT) } });
   return text as RepositoryName;
 }
 
 /** Checks a digest in a URL; throws DIGEST_INVALID. */
 export function parseRegistryDigest(text: string): Digest {
   if (!isDigest(text))
-    throw new RegistryError('DIGEST_INVALID', {
+    throw new DistributionError('DIGEST_INVALID', {
       message: 'invalid or unsupported digest',
       detail: { digest: text.slice(0, 150) },
     });
@@ -34,12 +34,12 @@ export function parseRegistryDigest(text: string): Digest {
 export function parseManifestReference(text: string): ManifestReference {
   if (text.includes(':')) return { kind: 'digest', digest: parseRegistryDigest(text) };
   if (!isTag(text))
-    throw new RegistryError('TAG_INVALID', { message: 'invalid tag', detail: { tag: text.slice(0, 150) } });
+    throw new DistributionError('TAG_INVALID', { message: 'invalid tag', detail: { tag: text.slice(0, 150) } });
   return { kind: 'tag', tag: text };
 }
 
 /** Checks an upload's ID; others are unknown uploads. */
 export function parseUploadId(text: string): string {
-  if (!UPLOAD_ID.test(text)) throw new RegistryError('BLOB_UPLOAD_UNKNOWN');
+  if (!UPLOAD_ID.test(text)) throw new DistributionError('BLOB_UPLOAD_UNKNOWN');
   return text;
 }

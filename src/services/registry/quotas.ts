@@ -2,8 +2,9 @@
  * Quotas: a limit for the whole registry (each blob counted once) and limits for repositories by pattern, either for
  * each matching repository or for all of them together. Unfinished uploads count.
  */
+
+import { DistributionError } from '#types/distribution-error.ts';
 import { matchesGlob } from '#types/glob.ts';
-import { RegistryError } from '#types/registry-error.ts';
 import type { RepositoryName } from './contract.ts';
 import type { RegistryStore } from './store.ts';
 import type { Uploads } from './uploads.ts';
@@ -69,8 +70,8 @@ export class Quotas {
 }
 
 /** The error for a push beyond a quota. */
-export function quotaError(limit: string): RegistryError {
-  return new RegistryError('DENIED', {
+export function quotaError(limit: string): DistributionError {
+  return new DistributionError('DENIED', {
     message: `requested access to the resource is denied: quota exceeded: ${limit}`,
   });
 }

@@ -8,7 +8,7 @@
 import { rmSync } from 'node:fs';
 import type { Database, Row } from '#system/database/database.ts';
 import { type Digest, isDigest } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { BlobFiles } from './blob-files.ts';
 import type { Descriptor, Page, PageRequest, RepositoryName, StoredManifest, TagRecord } from './contract.ts';
 import type { ParsedManifest } from './manifest.ts';
@@ -174,7 +174,7 @@ export class RegistryStore {
       const row = this.#linkedBlob(repository, blob.digest);
       if (row === undefined) missing.push(blob);
       else if (Number(row['size_bytes']) !== blob.sizeBytes) {
-        throw new RegistryError('MANIFEST_INVALID', {
+        throw new DistributionError('MANIFEST_INVALID', {
           message: `manifest invalid: ${blob.digest} has ${row['size_bytes']} bytes, not ${blob.sizeBytes}`,
         });
       }
@@ -188,7 +188,7 @@ export class RegistryStore {
       if (row === undefined) missing.push(child);
     }
     if (missing.length === 0) return;
-    throw new RegistryError('MANIFEST_BLOB_UNKNOWN', {
+    throw new DistributionError('MANIFEST_BLOB_UNKNOWN', {
       detail: missing.slice(0, 100).map(({ digest }) => ({ digest })),
     });
   }
@@ -343,7 +343,7 @@ function pageOf(rows: readonly Row[], limit: number): Page {
 
 function descriptorOfRow(row: Row): Descriptor {
   const digest = String(row['digest']);
-  if (!isDigest(digest)) throw new RegistryError('UNKNOWN');
+  if (!isDigest(digest)) throw new DistributionError('UNKNOWN');
   const annotations = JSON.parse(String(row['annotations'])) as Record<string, string>;
   const artifactType = String(row['artifact_type']);
   return {

@@ -7,7 +7,7 @@ import { createHash, type Hash, randomUUID } from 'node:crypto';
 import { createReadStream, rmSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { type Digest, digestHex } from '#types/digest.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { RepositoryName } from './contract.ts';
 import type { RegistryStore } from './store.ts';
 
@@ -30,7 +30,7 @@ export interface AppendOptions {
   /** Most bytes the upload may have. */
   readonly limitBytes: number;
   /** Thrown when it would have more. */
-  readonly beyondLimit: RegistryError;
+  readonly beyondLimit: DistributionError;
 }
 
 /** One upload. */
@@ -106,7 +106,7 @@ export class Uploads {
     const candidates = own.length >= MAX_UPLOADS_PER_USER ? own : [...this.#uploads.values()];
     const [oldest] = candidates.filter((upload) => !upload.isBusy).toSorted((a, b) => a.touchedAtMs - b.touchedAtMs);
     if (oldest === undefined || oldest.touchedAtMs > this.#now() - EVICTABLE_IDLE_MS) {
-      throw new RegistryError('TOOMANYREQUESTS', { message: 'too many uploads in progress' });
+      throw new DistributionError('TOOMANYREQUESTS', { message: 'too many uploads in progress' });
     }
     this.cancel(oldest);
   }
@@ -114,7 +114,7 @@ export class Uploads {
   /** The upload of this ID in this repository; throws BLOB_UPLOAD_UNKNOWN. */
   find(repository: RepositoryName, id: string): Upload {
     const upload = this.#uploads.get(id);
-    if (upload === undefined || upload.repository !== repository) throw new RegistryError('BLOB_UPLOAD_UNKNOWN');
+    if (upload === undefined || upload.repository !== repository) throw new DistributionError('BLOB_UPLOAD_UNKNOWN');
     return upload;
   }
 
@@ -131,7 +131,7 @@ export class Uploads {
       signal?.throwIfAborted();
       if (upload.offset + chunk.length > options.limitBytes) throw options.beyondLimit;
       if (upload.offset + chunk.length > this.#limits.maxBlobBytes) {
-        throw new RegistryError('DENIED', {
+        throw new DistributionError('DENIED', {
           message: `requested access to the resource is denied: the blob is larger than ${this.#limits.maxBlobBytes} bytes`,
         });
       }
@@ -154,7 +154,7 @@ export class Uploads {
     const path = this.#path(upload);
     try {
       const actual = await this.#hashOf(upload, digest, signal);
-      if (actual !== digestHex(digest)) throw new RegistryError('DIGEST_INVALID', { detail: { digest } });
+      if (actual !== digestHex(digest)) throw new DistributionError('DIGEST_INVALID', { detail: { digest } });
       await using file = await open(path, 'r+');
       await file.sync();
       this.#store.database.transaction(() => {
@@ -202,7 +202,7 @@ export class Uploads {
 
   #take(upload: Upload): Disposable {
     if (upload.isBusy)
-      throw new RegistryError('BLOB_UPLOAD_INVALID', { message: 'another request is using this upload' });
+      throw new DistributionError('BLOB_UPLOAD_INVALID', { message: 'another request is using this upload' });
     upload.isBusy = true;
     return {
       [Symbol.dispose]: () => {

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
+import { withinFreeSpace } from '#system/disk/free-space.ts';
 import { hasCode } from '#system/kernel/errno.ts';
 import { makeNodeAt, S_IFCHR, S_IFDIR, S_IFMT } from '#system/kernel/node.ts';
 import { listFd, openAt, openRoot, statAt } from '#system/kernel/path.ts';
@@ -166,7 +167,7 @@ export async function extractLayer(
       },
     });
     const whiteouts = new Whiteouts(options.style, unpacker);
-    for await (const item of readTar(tar)) {
+    for await (const item of readTar(withinFreeSpace(tar, directory))) {
       options.signal?.throwIfAborted();
       const parts = splitPath(item.entry.path);
       const name = parts.at(-1);

@@ -12,7 +12,7 @@ import type {
   SearchResult,
 } from './contract.ts';
 import { type Endpoint, type RegistryOptions, resolveEndpoints } from './endpoints.ts';
-import { RegistryError, statusText } from './errors.ts';
+import { RemoteRegistryError, statusText } from './errors.ts';
 import { HttpRepository } from './repository.ts';
 import { searchIndex, splitSearchTerm } from './search.ts';
 import { Session } from './session.ts';
@@ -127,7 +127,7 @@ export class HttpRegistryClient implements RegistryClient {
       drop(answer.body);
       if (answer.status === 200) return token ?? '';
       const text = `login attempt to ${call.url.href} failed with status: ${statusText(answer.status)}`;
-      throw new RegistryError('system', text, { failure: 'unexpected', status: answer.status });
+      throw new RemoteRegistryError('system', text, { failure: 'unexpected', status: answer.status });
     });
     return { status: 'Login Succeeded', identityToken: identityToken || (credentials.identityToken ?? '') };
   }
@@ -173,7 +173,7 @@ function loginHost(credentials: RegistryCredentials): string {
   if (address === '') return HUB_HOST;
   const url = /^https?:\/\//.test(address) ? address : `https://${address}`;
   if (!URL.canParse(url)) {
-    throw new RegistryError('invalid', `unable to parse server address: parse "${url}": invalid URL`, {
+    throw new RemoteRegistryError('invalid', `unable to parse server address: parse "${url}": invalid URL`, {
       failure: 'content',
     });
   }
@@ -181,14 +181,14 @@ function loginHost(credentials: RegistryCredentials): string {
 }
 
 function isUnreachable(error: unknown): boolean {
-  return error instanceof RegistryError && error.failure === 'network';
+  return error instanceof RemoteRegistryError && error.failure === 'network';
 }
 
 /** Refusals count, except a mirror's; a login refused by a token server, and what our own side threw, end it at once. */
 function mayTryNext(error: unknown, endpoint: Endpoint): boolean {
   // A mirror may be wrong in any way without spoiling the pull.
   if (endpoint.isMirror) return true;
-  if (!(error instanceof RegistryError)) return false;
+  if (!(error instanceof RemoteRegistryError)) return false;
   if (error.failure === 'answer' || error.failure === 'content') return false;
   return error.kind !== 'unauthorized';
 }

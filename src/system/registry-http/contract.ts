@@ -39,6 +39,8 @@ export interface BlobUpload {
   readonly sizeBytes?: number;
   /** Bytes of this upload that the registry has been sent so far. */
   readonly onProgress?: (sentBytes: number) => void;
+  /** A further attempt is made after this pause. */
+  readonly onRetry?: (pauseMs: number) => void;
 }
 
 export interface UploadedBlob {
@@ -46,7 +48,7 @@ export interface UploadedBlob {
   readonly sizeBytes: number;
 }
 
-/** One repository at one endpoint. Every method throws `RegistryError` with docker's texts. */
+/** One repository at one endpoint. Every method throws `RemoteRegistryError` with docker's texts. */
 export interface RemoteRepository {
   /** `https://host`, without a path. */
   readonly endpoint: string;

@@ -4,7 +4,7 @@
  */
 import { passBytes } from '#system/kernel/buffers.ts';
 import type { Digest } from '#types/digest.ts';
-import { contentError, RegistryError, withRequest } from './errors.ts';
+import { contentError, RemoteRegistryError, withRequest } from './errors.ts';
 import { networkError } from './network-errors.ts';
 import { isBroken, type Session } from './session.ts';
 import { failed } from './tokens.ts';
@@ -92,16 +92,17 @@ async function* read(download: Download, first: AsyncIterable<Buffer>, signal: A
         yield chunk;
       }
       if (offset === sizeBytes) return;
-      throw new RegistryError('system', 'unexpected EOF', { failure: 'network' });
+      throw new RemoteRegistryError('system', 'unexpected EOF', { failure: 'network' });
     } catch (error) {
       signal.throwIfAborted();
-      const known = error instanceof RegistryError ? error : withRequest('GET', url.href, networkError(error, url));
+      const known =
+        error instanceof RemoteRegistryError ? error : withRequest('GET', url.href, networkError(error, url));
       failures = offset > start ? 1 : failures + 1;
       if (failures >= FAILURES_LIMIT || connections >= CONNECTIONS_LIMIT || !isTemporary(known)) throw known;
     }
   }
 }
 
-function isTemporary(error: RegistryError): boolean {
+function isTemporary(error: RemoteRegistryError): boolean {
   return isBroken(error) || /connection refused/.test(error.message) || error.status === 429 || error.status >= 500;
 }

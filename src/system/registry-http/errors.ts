@@ -41,7 +41,7 @@ export type RegistryFailure =
   | 'content';
 
 /** An error of a registry or of the way to it. */
-export class RegistryError extends GantryError {
+export class RemoteRegistryError extends GantryError {
   readonly failure: RegistryFailure;
   /** The registry's code, e.g. `MANIFEST_UNKNOWN`; empty without one. */
   readonly code: string;
@@ -61,10 +61,10 @@ export class RegistryError extends GantryError {
 }
 
 /** The same error as Go's HTTP client words it, with the request in front. */
-export function withRequest(method: string, url: string, error: RegistryError): RegistryError {
+export function withRequest(method: string, url: string, error: RemoteRegistryError): RemoteRegistryError {
   const verb = method.charAt(0) + method.slice(1).toLowerCase();
   // Compat: an error inside a request is no answer to it, so docker does not translate it further.
-  return new RegistryError(error.kind, `${verb} "${url}": ${error.message}`, {
+  return new RemoteRegistryError(error.kind, `${verb} "${url}": ${error.message}`, {
     failure: error.failure === 'answer' ? 'unexpected' : error.failure,
     code: error.code,
     status: error.status,
@@ -73,10 +73,10 @@ export function withRequest(method: string, url: string, error: RegistryError): 
 }
 
 /** An error with a code, worded as docker does. */
-export function codeError(code: string, message: string, status: number): RegistryError {
+export function codeError(code: string, message: string, status: number): RemoteRegistryError {
   const known = Object.hasOwn(CODES, code) ? code : 'UNKNOWN';
   const kind = CODES[known]?.[1] ?? 'system';
-  return new RegistryError(kind, `${codeText(known)}: ${message}`, { failure: 'answer', code: known, status });
+  return new RemoteRegistryError(kind, `${codeText(known)}: ${message}`, { failure: 'answer', code: known, status });
 }
 
 function codeText(code: string): string {
@@ -99,10 +99,10 @@ export function statusText(status: number): string {
 }
 
 /** The error of an answer with a status of 400 or more. */
-export function answerError(answer: FailedAnswer): RegistryError {
+export function answerError(answer: FailedAnswer): RemoteRegistryError {
   const { status } = answer;
   if (status < 400 || status >= 500) {
-    return new RegistryError('system', `received unexpected HTTP status: ${statusText(status)}`, {
+    return new RemoteRegistryError('system', `received unexpected HTTP status: ${statusText(status)}`, {
       failure: 'unexpected',
       status,
     });
@@ -119,18 +119,18 @@ export function answerError(answer: FailedAnswer): RegistryError {
   return several([first, inner]);
 }
 
-function several(errors: readonly RegistryError[]): RegistryError {
-  const [first] = errors as [RegistryError];
+function several(errors: readonly RemoteRegistryError[]): RemoteRegistryError {
+  const [first] = errors as [RemoteRegistryError];
   if (errors.length === 1) return first;
   const text = `errors:\n${errors.map((error) => error.message).join('\n')}\n`;
-  return new RegistryError(first.kind, text, { failure: first.failure, code: first.code, status: first.status });
+  return new RemoteRegistryError(first.kind, text, { failure: first.failure, code: first.code, status: first.status });
 }
 
-function byStatus(status: number, details: string): RegistryError {
+function byStatus(status: number, details: string): RemoteRegistryError {
   return codeError(CODE_BY_STATUS[status] ?? 'UNKNOWN', details, status);
 }
 
-function bodyError(answer: FailedAnswer): RegistryError {
+function bodyError(answer: FailedAnswer): RemoteRegistryError {
   const { status, body } = answer;
   const type = answer.contentType.split(';')[0]?.trim().toLowerCase() ?? '';
   if (type !== 'application/json' && type !== 'application/vnd.api+json') return byStatus(status, body);
@@ -152,7 +152,7 @@ function bodyError(answer: FailedAnswer): RegistryError {
 /** Errors of one answer that are read. */
 const ERRORS_LIMIT = 16;
 
-function itemError(item: unknown, status: number): RegistryError {
+function itemError(item: unknown, status: number): RemoteRegistryError {
   const fields = (typeof item === 'object' && item !== null ? item : {}) as Record<string, unknown>;
   const code = typeof fields['code'] === 'string' && Object.hasOwn(CODES, fields['code']) ? fields['code'] : 'UNKNOWN';
   const [standard, kind] = CODES[code] as readonly [string, ErrorKind];
@@ -160,7 +160,7 @@ function itemError(item: unknown, status: number): RegistryError {
   const hasDetail = fields['detail'] !== undefined && fields['detail'] !== null;
   // Compat: without detail the standard message is dropped and the code alone is the text.
   if (!hasDetail && (message === '' || message === standard)) {
-    return new RegistryError(kind, codeText(code), { failure: 'answer', code, status });
+    return new RemoteRegistryError(kind, codeText(code), { failure: 'answer', code, status });
   }
   return codeError(code, message === '' ? standard : message, status);
 }
@@ -168,17 +168,17 @@ function itemError(item: unknown, status: number): RegistryError {
 /** Characters of a senseless body that are quoted. */
 const QUOTED_BODY_LIMIT = 512;
 
-function unparsable(answer: FailedAnswer, why: string): RegistryError {
+function unparsable(answer: FailedAnswer, why: string): RemoteRegistryError {
   const { status, body } = answer;
   if (status === 401) return codeError('UNAUTHORIZED', 'authentication required', status);
   const quoted = JSON.stringify(body.slice(0, QUOTED_BODY_LIMIT));
-  return new RegistryError('system', `error parsing HTTP ${status} response body: ${why}: ${quoted}`, {
+  return new RemoteRegistryError('system', `error parsing HTTP ${status} response body: ${why}: ${quoted}`, {
     failure: 'unexpected',
     status,
   });
 }
 
 /** Something a registry sent that is not what was asked for. */
-export function contentError(message: string): RegistryError {
-  return new RegistryError('invalid', message, { failure: 'content' });
+export function contentError(message: string): RemoteRegistryError {
+  return new RemoteRegistryError('invalid', message, { failure: 'content' });
 }

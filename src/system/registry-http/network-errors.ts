@@ -2,7 +2,7 @@
 import { getServers } from 'node:dns';
 import { isIPv6 } from 'node:net';
 import { errorMessage } from '#types/errors.ts';
-import { RegistryError } from './errors.ts';
+import { RemoteRegistryError } from './errors.ts';
 
 interface SystemError extends Error {
   readonly code?: string;
@@ -88,7 +88,7 @@ function altName(failure: SystemError, url: URL): string {
 }
 
 /** A failure as an error of this client. An abort stays what it is. */
-export function networkError(error: unknown, url: URL): RegistryError {
-  if (error instanceof RegistryError) return error;
-  return new RegistryError('system', networkText(error, url), { failure: 'network', cause: error });
+export function networkError(error: unknown, url: URL): RemoteRegistryError {
+  if (error instanceof RemoteRegistryError) return error;
+  return new RemoteRegistryError('system', networkText(error, url), { failure: 'network', cause: error });
 }

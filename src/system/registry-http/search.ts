@@ -1,7 +1,7 @@
 /** Searching a registry: v1 search as Docker Hub has it; a private registry without it is searched by its catalogue. */
 import { GantryError } from '#types/errors.ts';
 import type { SearchResult } from './contract.ts';
-import { RegistryError } from './errors.ts';
+import { RemoteRegistryError } from './errors.ts';
 import { readPages } from './repository.ts';
 import type { Session } from './session.ts';
 import { drop, readBody } from './transport.ts';
@@ -42,7 +42,7 @@ export async function searchIndex(session: Session, query: SearchQuery, signal: 
   }
   drop(answer.body);
   if (query.isHub) {
-    throw new RegistryError('system', `Unexpected status code ${answer.status}`, {
+    throw new RemoteRegistryError('system', `Unexpected status code ${answer.status}`, {
       failure: 'answer',
       status: answer.status,
     });

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { RegistryCredentials } from './contract.ts';
 import type { Endpoint } from './endpoints.ts';
-import { RegistryError, withRequest } from './errors.ts';
+import { RemoteRegistryError, withRequest } from './errors.ts';
 import { basicAuthorization, failed, type TokenRequest, type Tokens } from './tokens.ts';
 import { drop, type HttpAnswer, type HttpCall, type Transport } from './transport.ts';
 
@@ -71,7 +71,7 @@ export class Session {
       signal.throwIfAborted();
       if (!limit.aborted) throw error;
       const text = 'net/http: request canceled (Client.Timeout exceeded while awaiting headers)';
-      throw withRequest('GET', call.url.href, new RegistryError('system', text, { failure: 'network' }));
+      throw withRequest('GET', call.url.href, new RemoteRegistryError('system', text, { failure: 'network' }));
     }
   }
 
@@ -125,7 +125,7 @@ export class Session {
     try {
       authorization = await this.#authorization(call, signal);
     } catch (error) {
-      if (error instanceof RegistryError) throw withRequest(call.method, call.url.href, error);
+      if (error instanceof RemoteRegistryError) throw withRequest(call.method, call.url.href, error);
       throw error;
     }
     const isRegistry = call.url.origin === this.#options.endpoint.url.origin;
@@ -157,7 +157,11 @@ export class Session {
     const { username = '', password = '' } = credentials;
     if (username === '' || password === '') {
       // Compat: no 401 for docker's clients, who would take it as the daemon's own.
-      throw new RegistryError('system', NO_CREDENTIALS, { failure: 'unexpected', code: 'NO_CREDENTIALS', status: 401 });
+      throw new RemoteRegistryError('system', NO_CREDENTIALS, {
+        failure: 'unexpected',
+        code: 'NO_CREDENTIALS',
+        status: 401,
+      });
     }
     return basicAuthorization(username, password);
   }
@@ -169,7 +173,7 @@ export class Session {
     try {
       return (await this.#options.tokens.fetch(this.#options.transport, request, signal)).identityToken;
     } catch (error) {
-      if (error instanceof RegistryError) throw withRequest(call.method, call.url.href, error);
+      if (error instanceof RemoteRegistryError) throw withRequest(call.method, call.url.href, error);
       throw error;
     }
   }
@@ -183,7 +187,7 @@ const REFUSED = /connect: connection refused|no such host|x509|HTTP response to 
 
 /** A connection that broke, which another attempt may mend; one that was never made is left to the next endpoint. */
 export function isBroken(error: unknown): boolean {
-  return error instanceof RegistryError && error.failure === 'network' && !REFUSED.test(error.message);
+  return error instanceof RemoteRegistryError && error.failure === 'network' && !REFUSED.test(error.message);
 }
 
 /** `Retry-After` (RFC 9110 §10.2.3): seconds or a date. */

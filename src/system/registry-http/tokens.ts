@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { RegistryCredentials } from './contract.ts';
-import { answerError, contentError, RegistryError } from './errors.ts';
+import { answerError, contentError, RemoteRegistryError } from './errors.ts';
 import { drop, type HttpAnswer, readBody, type Transport } from './transport.ts';
 
 /** Tokens kept at once. */
@@ -158,13 +158,13 @@ async function tokenFields(answer: HttpAnswer): Promise<Record<string, unknown>>
 const ERROR_BODY_LIMIT_BYTES = 64 * 1024;
 
 /** The error of an unsuccessful answer, its body read. */
-export async function failed(answer: HttpAnswer): Promise<RegistryError> {
+export async function failed(answer: HttpAnswer): Promise<RemoteRegistryError> {
   let body = '';
   try {
     body = (await readBody(answer, ERROR_BODY_LIMIT_BYTES, 'error response')).toString('utf8');
   } catch (error) {
     drop(answer.body);
-    if (error instanceof RegistryError && error.failure === 'content') body = '';
+    if (error instanceof RemoteRegistryError && error.failure === 'content') body = '';
   }
   return answerError({
     status: answer.status,

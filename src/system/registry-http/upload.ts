@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Digest } from '#types/digest.ts';
 import type { BlobUpload, UploadedBlob } from './contract.ts';
-import { contentError, RegistryError } from './errors.ts';
+import { contentError, RemoteRegistryError } from './errors.ts';
 import { isBroken, type Session } from './session.ts';
 import { failed } from './tokens.ts';
 import { drop, type HttpAnswer } from './transport.ts';
@@ -45,7 +45,9 @@ export async function uploadBlob(
     } catch (error) {
       signal.throwIfAborted();
       if (attempt >= ATTEMPTS_LIMIT || !mayGoOn(error, progress.location !== undefined)) throw error;
-      await delay(PAUSE_MS * 2 ** (attempt - 1), undefined, { signal });
+      const pauseMs = PAUSE_MS * 2 ** (attempt - 1);
+      blob.onRetry?.(pauseMs);
+      await delay(pauseMs, undefined, { signal });
       Object.assign(progress, await resumePoint(session, progress, blob, signal));
     }
   }
@@ -53,7 +55,7 @@ export async function uploadBlob(
 
 /** Broken connections, failing servers, a token that ended in the meantime, and an offset the registry disputes. */
 function mayGoOn(error: unknown, hasBegun: boolean): boolean {
-  if (!(error instanceof RegistryError)) return false;
+  if (!(error instanceof RemoteRegistryError)) return false;
   if (isBroken(error)) return true;
   return hasBegun && (error.status >= 500 || [401, 404, 416].includes(error.status));
 }

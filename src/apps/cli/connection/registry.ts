@@ -3,7 +3,7 @@
  * insecure come from this host's files, the environment and the command's flags.
  */
 import type { RemoteRepository } from '#system/registry-http/contract.ts';
-import { RegistryError } from '#system/registry-http/errors.ts';
+import { RemoteRegistryError } from '#system/registry-http/errors.ts';
 import { GantryError } from '#types/errors.ts';
 import type { Reference } from '#types/reference.ts';
 import { type CredentialContext, findCredentials, HUB_KEY } from '../config/credentials.ts';
@@ -22,7 +22,7 @@ export interface RegistryWork<T> {
 
 /** Whether an error says that the registry does not have, or does not show, what was asked for. */
 export function isAbsent(error: unknown): boolean {
-  if (!(error instanceof RegistryError)) return false;
+  if (!(error instanceof RemoteRegistryError)) return false;
   // Compat: a registry without TLS counts as one that has nothing, unless it is allowed.
   const isPlain = error.message.includes('server gave HTTP response to HTTPS client');
   // Compat: where there are no credentials to try, that is what is told.

@@ -13,6 +13,8 @@ import { streaming } from './images.ts';
 
 export interface BuildRouteDependencies extends Omit<BuildContext, 'write' | 'pull'> {
   readonly pull: PullContext;
+  /** Whether `--squash` is allowed. */
+  readonly isExperimental: () => boolean;
 }
 
 /** Bytes of a Dockerfile or ignore file. */
@@ -101,7 +103,9 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
     const isolation = query.text('isolation');
     if (isolation !== '' && isolation.toLowerCase() !== 'default')
       throw new GantryError('invalid', `unsupported isolation: "${isolation}"`);
-    if (query.flag('squash')) throw new GantryError('invalid', 'squash is only supported with experimental mode');
+    const squash = query.flag('squash');
+    if (squash && !dependencies.isExperimental())
+      throw new GantryError('invalid', 'squash is only supported with experimental mode');
     for (const name of ['remote', 'outputs']) {
       if (query.text(name) !== '')
         throw new GantryError('notImplemented', `ImageBuild with ${name} is not implemented yet`);
@@ -119,6 +123,7 @@ export function buildRoutes(dependencies: BuildRouteDependencies): Route[] {
       remove: query.flag('rm', true),
       forceRemove: query.flag('forcerm'),
       quiet: query.flag('q'),
+      squash,
       resources: resources(query),
       ...(platform === undefined ? {} : { platform }),
     };

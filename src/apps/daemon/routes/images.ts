@@ -17,6 +17,7 @@ import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { Digest } from '#types/digest.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
 import { type Platform, parsePlatform } from '#types/platform.ts';
+import { familiarString } from '#types/reference.ts';
 import { plainValue, readJson } from '#wire/go-json.ts';
 import { bodyBytes } from '../http/body.ts';
 import type { Handler, Route, RouteContext } from '../http/route.ts';
@@ -26,7 +27,7 @@ export interface ImageRouteDependencies {
   readonly tar: TarCodec;
   readonly emit: EmitEvent;
   readonly uses: () => readonly ImageUse[];
-  readonly records: Pick<RegistryRecords, 'indexes'>;
+  readonly records: RegistryRecords;
   /** `fromImage` of create. */
   readonly pull: Handler;
 }
@@ -38,7 +39,7 @@ export interface CommitRouteDependencies {
   /** Finds the container and runs `work`, paused meanwhile when `pause` is set; emits its commit event. */
   readonly withContainer: <T extends { id: string }>(
     name: string,
-    pause: boolean,
+    options: { readonly pause: boolean; readonly comment: string; readonly imageName: string },
     work: (container: CommittedContainer) => Promise<T>,
   ) => Promise<T>;
 }
@@ -80,8 +81,12 @@ export function decodePlatform(text: string): Platform {
 const optionalPlatform = (platform: Platform | undefined): { platform?: Platform } =>
   platform === undefined ? {} : { platform };
 
-/** Runs a use-case whose errors go into the stream once output has begun, as dockerd does. */
-export async function streaming(context: RouteContext, work: (write: WriteProgress) => Promise<void>): Promise<void> {
+/** Runs a use-case whose errors go into the stream once output has begun (or in any case), as dockerd does. */
+export async function streaming(
+  context: RouteContext,
+  work: (write: WriteProgress) => Promise<void>,
+  options: { always200?: boolean } = {},
+): Promise<void> {
   let lines: ReturnType<RouteContext['jsonLines']> | undefined;
   const write: WriteProgress = (message) => {
     lines ??= context.jsonLines();
@@ -90,7 +95,8 @@ export async function streaming(context: RouteContext, work: (write: WriteProgre
   try {
     await work(write);
   } catch (error) {
-    if (lines === undefined) throw error;
+    if (lines === undefined && options.always200 !== true) throw error;
+    lines ??= context.jsonLines();
     const message = errorMessage(error);
     const code = (error as { code?: unknown }).code;
     await lines.write({ errorDetail: { ...(typeof code === 'number' ? { code } : {}), message }, error: message });
@@ -109,11 +115,11 @@ function namesBefore43({ RepoTags: tags, RepoDigests: digests }: ImageSummary): 
 
 /** Routes of the Image tag that need no container engine. */
 export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
-  const { images, tar, emit, uses } = dependencies;
+  const { images, records, tar, emit, uses } = dependencies;
   const removal = { images, uses, emit };
   const manifestsOf = (id: Digest): object => {
     const image = images.get(id);
-    const indexes = (of: Digest): StoredManifest[] => dependencies.records.indexes(of);
+    const indexes = (of: Digest): StoredManifest[] => records.indexes(of);
     const found = image === undefined ? [] : manifestSummaries({ images, uses, indexes }, image);
     return found.length === 0 ? {} : { Manifests: found };
   };
@@ -180,13 +186,22 @@ export function imageRoutes(dependencies: ImageRouteDependencies): Route[] {
   };
   const save = async (context: RouteContext, names: readonly string[]): Promise<void> => {
     const platform = context.version.atLeast(48) ? jsonPlatform(context) : undefined;
-    await context.bytes('application/x-tar', saveImages({ images, tar, emit }, names, platform));
+    await context.bytes('application/x-tar', saveImages({ images, records, tar, emit }, names, platform));
   };
   const load: Handler = async (context) => {
     const platform = context.version.atLeast(48) ? jsonPlatform(context) : undefined;
     const quiet = context.query.flag('quiet', true);
-    await streaming(context, (write) =>
-      loadImages({ images, tar, emit }, body(context), { quiet, write, ...optionalPlatform(platform) }, context.signal),
+    // Compat: whatever the archive holds, the answer is 200 and tells the error in its stream.
+    await streaming(
+      context,
+      (write) =>
+        loadImages(
+          { images, records, tar, emit },
+          body(context),
+          { quiet, write, ...optionalPlatform(platform) },
+          context.signal,
+        ),
+      { always200: true },
     );
   };
   const bootstrap: Handler = async (context) => {
@@ -257,7 +272,12 @@ export function commitRoutes(dependencies: CommitRouteDependencies): Route[] {
       comment: query.text('comment'),
       ...(reference === undefined ? {} : { reference }),
     };
-    const made = await withContainer(query.text('container'), query.flag('pause', true), (container) =>
+    const asked = {
+      pause: query.flag('pause', true),
+      comment: query.text('comment'),
+      imageName: reference === undefined ? '' : familiarString(reference),
+    };
+    const made = await withContainer(query.text('container'), asked, (container) =>
       commitContainer({ images, emit }, container, options, context.signal),
     );
     context.json({ Id: made.id }, 201);

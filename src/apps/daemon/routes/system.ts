@@ -35,7 +35,7 @@ export function systemRoutes(services: Services, options: SystemRouteOptions): R
   return [
     { method: 'GET', path: '/_ping', handler: ping },
     { method: 'HEAD', path: '/_ping', handler: ping },
-    { method: 'GET', path: '/version', handler: (context) => context.json(systemVersion(context.version.minor)) },
+    { method: 'GET', path: '/version', handler: (context) => context.json(systemVersion(services.settings.current())) },
     {
       method: 'GET',
       path: '/info',

@@ -2,7 +2,7 @@
 import { deleteBlob } from '#engine/registry/delete.ts';
 import { blobPulled, findBlob } from '#engine/registry/pull-blob.ts';
 import { parseRegistryDigest } from '#services/registry/names.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Call } from '../server.ts';
 import { byteRange, isUnchanged } from './conditions.ts';
 
@@ -29,7 +29,7 @@ export async function serveBlob(call: Call): Promise<void> {
   const range = exchange.method === 'GET' ? byteRange(exchange, digest, sizeBytes) : ({ kind: 'whole' } as const);
   if (range.kind === 'unsatisfiable') {
     exchange.response.setHeader('Content-Range', `bytes */${sizeBytes}`);
-    throw new RegistryError('RANGE_INVALID', { message: 'the range is beyond the blob' });
+    throw new DistributionError('RANGE_INVALID', { message: 'the range is beyond the blob' });
   }
   const [start, end] = range.kind === 'part' ? [range.start, range.end] : [0, sizeBytes - 1];
   if (range.kind === 'part') headers['Content-Range'] = `bytes ${start}-${end}/${sizeBytes}`;

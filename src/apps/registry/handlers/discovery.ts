@@ -4,7 +4,7 @@ import type { Caller, RegistryServices } from '#engine/registry/services.ts';
 import type { Descriptor, PageRequest } from '#services/registry/contract.ts';
 import { OCI_INDEX } from '#services/registry/manifest.ts';
 import { parseRegistryDigest } from '#services/registry/names.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Exchange } from '../exchange.ts';
 import type { Call } from '../server.ts';
 
@@ -17,7 +17,7 @@ function pageRequest(exchange: Exchange, unasked: number): PageRequest {
   const last = exchange.query.get('last') ?? '';
   if (text === null || text === '') return { last, limit: unasked };
   if (!/^\d{1,9}$/.test(text))
-    throw new RegistryError('PAGINATION_NUMBER_INVALID', { detail: { n: text.slice(0, 20) } });
+    throw new DistributionError('PAGINATION_NUMBER_INVALID', { detail: { n: text.slice(0, 20) } });
   return { last, limit: Math.min(Number(text), MAX_PAGE) };
 }
 

@@ -4,7 +4,7 @@ import { pullManifest } from '#engine/registry/pull-manifest.ts';
 import { pushManifest } from '#engine/registry/push-manifest.ts';
 import { MAX_MANIFEST_BYTES } from '#services/registry/manifest.ts';
 import { parseManifestReference } from '#services/registry/names.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Call } from '../server.ts';
 import { isUnchanged } from './conditions.ts';
 
@@ -13,7 +13,7 @@ export async function serveManifest(call: Call): Promise<void> {
   const reference = parseManifestReference(call.reference);
   switch (exchange.method) {
     case 'PUT': {
-      const tooLarge = new RegistryError('MANIFEST_INVALID', {
+      const tooLarge = new DistributionError('MANIFEST_INVALID', {
         message: `manifest invalid: it is larger than ${MAX_MANIFEST_BYTES} bytes`,
       });
       const bytes = await exchange.wholeBody(MAX_MANIFEST_BYTES, tooLarge);

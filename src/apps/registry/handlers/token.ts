@@ -3,14 +3,14 @@ import { issueToken, type TokenRequest } from '#engine/registry/issue-token.ts';
 import type { RegistryServices } from '#engine/registry/services.ts';
 import { parseAuthorization } from '#services/registry/access/access.ts';
 import { parseScopes } from '#services/registry/access/scopes.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Exchange } from '../exchange.ts';
 
 const MAX_FORM_BYTES = 64 * 1024;
 
 /** Answers GET and POST /token. */
 export async function serveToken(exchange: Exchange, services: RegistryServices): Promise<void> {
-  if (exchange.method !== 'GET' && exchange.method !== 'POST') throw new RegistryError('UNSUPPORTED');
+  if (exchange.method !== 'GET' && exchange.method !== 'POST') throw new DistributionError('UNSUPPORTED');
   const isPost = exchange.method === 'POST';
   const request = isPost ? await postedRequest(exchange) : queriedRequest(exchange);
   const issued = await issueToken(services, request);
@@ -40,7 +40,9 @@ function queriedRequest({ query, request }: Exchange): TokenRequest {
 }
 
 async function postedRequest(exchange: Exchange): Promise<TokenRequest> {
-  const tooLarge = new RegistryError('SIZE_INVALID', { message: `the form is larger than ${MAX_FORM_BYTES} bytes` });
+  const tooLarge = new DistributionError('SIZE_INVALID', {
+    message: `the form is larger than ${MAX_FORM_BYTES} bytes`,
+  });
   const form = new URLSearchParams((await exchange.wholeBody(MAX_FORM_BYTES, tooLarge)).toString());
   const base = {
     service: form.get('service') ?? '',
@@ -50,12 +52,12 @@ async function postedRequest(exchange: Exchange): Promise<TokenRequest> {
   switch (form.get('grant_type')) {
     case 'password': {
       const [user, password] = [form.get('username') ?? '', form.get('password') ?? ''];
-      if (user === '') throw new RegistryError('UNAUTHORIZED');
+      if (user === '') throw new DistributionError('UNAUTHORIZED');
       return { ...base, grant: { kind: 'basic', user, password } };
     }
     case 'refresh_token':
       return { ...base, grant: { kind: 'refresh', token: form.get('refresh_token') ?? '' } };
     default:
-      throw new RegistryError('UNSUPPORTED', { message: 'the grant_type must be password or refresh_token' });
+      throw new DistributionError('UNSUPPORTED', { message: 'the grant_type must be password or refresh_token' });
   }
 }

@@ -2,7 +2,7 @@
 import { appendToUpload, findUpload, finishUpload, mountBlob, startUpload } from '#engine/registry/push-blob.ts';
 import { parseRegistryDigest, parseRepositoryName, parseUploadId } from '#services/registry/names.ts';
 import type { Upload } from '#services/registry/uploads.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Call } from '../server.ts';
 
 function locationOf(upload: Upload): string {
@@ -56,7 +56,7 @@ export async function serveUpload(call: Call): Promise<void> {
       return exchange.empty(202, progressHeaders(upload));
     case 'PUT': {
       const text = exchange.query.get('digest');
-      if (text === null) throw new RegistryError('DIGEST_INVALID', { message: 'the digest parameter is missing' });
+      if (text === null) throw new DistributionError('DIGEST_INVALID', { message: 'the digest parameter is missing' });
       const digest = parseRegistryDigest(text);
       await append(call, upload);
       exchange.workQuietly();
@@ -81,14 +81,15 @@ async function append(call: Call, upload: Upload): Promise<void> {
 
 function checkRange(call: Call, upload: Upload, said: { header: string; lengthBytes: number | undefined }): void {
   const match = /^(?:bytes[ =])?(\d{1,15})-(\d{1,15})(?:\/(?:\d+|\*))?$/.exec(said.header);
-  if (match === null) throw new RegistryError('BLOB_UPLOAD_INVALID', { message: 'the Content-Range is malformed' });
+  if (match === null) throw new DistributionError('BLOB_UPLOAD_INVALID', { message: 'the Content-Range is malformed' });
   const [start, end] = [Number(match[1]), Number(match[2])];
   if (start !== upload.offset || end + 1 < start) {
     for (const [name, value] of Object.entries(progressHeaders(upload))) call.exchange.response.setHeader(name, value);
-    throw new RegistryError('RANGE_INVALID', {
+    throw new DistributionError('RANGE_INVALID', {
       message: `the upload goes on at ${upload.offset}`,
       detail: { offset: upload.offset },
     });
   }
-  if (said.lengthBytes !== undefined && said.lengthBytes !== end - start + 1) throw new RegistryError('SIZE_INVALID');
+  if (said.lengthBytes !== undefined && said.lengthBytes !== end - start + 1)
+    throw new DistributionError('SIZE_INVALID');
 }

@@ -7,7 +7,7 @@ import type { RegistryServices } from '#engine/registry/services.ts';
 import type { Actor } from '#services/registry/access/access.ts';
 import type { RepositoryName } from '#services/registry/contract.ts';
 import { parseManifestReference, parseRepositoryName } from '#services/registry/names.ts';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import { statusOf } from '../answers.ts';
 import type { Exchange } from '../exchange.ts';
 import { challengeBasic, loginActor } from '../server.ts';
@@ -25,7 +25,7 @@ interface Visit {
 
 /** Answers everything below /ui/. */
 export async function servePage(exchange: Exchange, services: RegistryServices): Promise<void> {
-  if (exchange.method !== 'GET' && exchange.method !== 'HEAD') throw new RegistryError('UNSUPPORTED');
+  if (exchange.method !== 'GET' && exchange.method !== 'HEAD') throw new DistributionError('UNSUPPORTED');
   if (exchange.path === '/' || exchange.path === '/ui') return exchange.empty(302, { Location: '/ui/' });
   let actor: Actor | undefined;
   try {
@@ -38,7 +38,7 @@ export async function servePage(exchange: Exchange, services: RegistryServices):
     const { title, body } = route({ exchange, services, actor });
     send(exchange, services, { status: 200, title, user: actor.user, body });
   } catch (error) {
-    if (!(error instanceof RegistryError)) throw error;
+    if (!(error instanceof DistributionError)) throw error;
     const body = html`<h1>${error.message}</h1><p><a href="/ui/">All repositories</a></p>`;
     send(exchange, services, { status: statusOf(error), title: error.message, user: actor?.user, body });
   }
@@ -59,26 +59,26 @@ function send(
   });
 }
 
-function unauthorized(exchange: Exchange, services: RegistryServices): RegistryError {
+function unauthorized(exchange: Exchange, services: RegistryServices): DistributionError {
   const { kind } = services.access.mode;
   if (kind === 'basic' || kind === 'token') challengeBasic(exchange, services);
-  return new RegistryError('UNAUTHORIZED');
+  return new DistributionError('UNAUTHORIZED');
 }
 
 function route(visit: Visit): { title: string; body: Html } {
   const { exchange, services, actor } = visit;
   if (exchange.path === '/ui/') return { title: 'Registry', body: repositoriesBody(visit) };
   const [, name = '', reference] = REPOSITORY.exec(exchange.path) ?? [];
-  if (name === '') throw new RegistryError('NAME_UNKNOWN', { message: 'there is no such page' });
+  if (name === '') throw new DistributionError('NAME_UNKNOWN', { message: 'there is no such page' });
   const repository = parseRepositoryName(name);
   if (!actor.may('pull', repository)) {
     if (actor.user === undefined && services.access.mode.kind !== 'open') throw unauthorized(exchange, services);
-    throw new RegistryError('DENIED');
+    throw new DistributionError('DENIED');
   }
-  if (!services.store.isKnown(repository)) throw new RegistryError('NAME_UNKNOWN');
+  if (!services.store.isKnown(repository)) throw new DistributionError('NAME_UNKNOWN');
   if (reference === undefined) return { title: repository, body: tagsBody(visit, repository) };
   const manifest = services.store.manifest(repository, parseManifestReference(reference));
-  if (manifest === undefined) throw new RegistryError('MANIFEST_UNKNOWN');
+  if (manifest === undefined) throw new DistributionError('MANIFEST_UNKNOWN');
   const referrers = listReferrers(services, repository, {
     subject: manifest.digest,
     artifactType: '',

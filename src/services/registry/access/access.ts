@@ -3,7 +3,7 @@
  * against the users file, Bearer with tokens of our own token endpoint, Bearer with tokens of a foreign issuer.
  */
 import { randomUUID } from 'node:crypto';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 import type { Action } from '../contract.ts';
 import type { RefreshTokens } from './refresh-tokens.ts';
 import type { Rights } from './rights.ts';
@@ -59,7 +59,7 @@ export function parseAuthorization(header: string | undefined): Credentials {
   if (scheme.toLowerCase() === 'bearer') return { kind: 'bearer', token: value };
   const text = scheme.toLowerCase() === 'basic' ? Buffer.from(value, 'base64').toString() : '';
   const colon = text.indexOf(':');
-  if (colon < 1) throw new RegistryError('UNAUTHORIZED', { message: 'invalid authorization credential' });
+  if (colon < 1) throw new DistributionError('UNAUTHORIZED', { message: 'invalid authorization credential' });
   return { kind: 'basic', user: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
@@ -97,7 +97,7 @@ export class Access {
       case 'token':
       case 'foreign':
         if (credentials.kind === 'none') return NOBODY;
-        if (credentials.kind === 'basic') throw new RegistryError('UNAUTHORIZED');
+        if (credentials.kind === 'basic') throw new DistributionError('UNAUTHORIZED');
         return this.#actorOfToken(mode, credentials.token);
       default:
         return mode satisfies never;
@@ -107,7 +107,7 @@ export class Access {
   #actorOfToken(mode: Extract<AccessMode, { kind: 'token' | 'foreign' }>, token: string): Actor {
     const issuer = mode.kind === 'token' ? mode.service : mode.issuer;
     const claims = mode.verifier.verify(token, { issuer, service: mode.service, nowMs: this.#now() });
-    if (claims === undefined) throw new RegistryError('UNAUTHORIZED', { message: 'invalid token' });
+    if (claims === undefined) throw new DistributionError('UNAUTHORIZED', { message: 'invalid token' });
     const user = claims.sub === '' || claims.sub === undefined ? undefined : claims.sub;
     const isCatalogGranted = grants(claims.access ?? [], 'registry', 'catalog', '*');
     return {
@@ -129,9 +129,9 @@ export class Access {
   async login(credentials: Credentials): Promise<Actor> {
     const { mode } = this;
     if (mode.kind === 'open' || credentials.kind === 'none') return this.actorOf(undefined);
-    if (credentials.kind === 'bearer' || mode.kind === 'foreign') throw new RegistryError('UNAUTHORIZED');
+    if (credentials.kind === 'bearer' || mode.kind === 'foreign') throw new DistributionError('UNAUTHORIZED');
     if (!(await mode.users.verify(credentials.user, credentials.password))) {
-      throw new RegistryError('UNAUTHORIZED', { message: 'incorrect username or password' });
+      throw new DistributionError('UNAUTHORIZED', { message: 'incorrect username or password' });
     }
     return this.actorOf(credentials.user);
   }
@@ -142,7 +142,7 @@ export class Access {
     scopes: readonly Scope[],
   ): { token: string; expiresInSeconds: number; issuedAtMs: number } {
     const { mode } = this;
-    if (mode.kind !== 'token') throw new RegistryError('UNSUPPORTED');
+    if (mode.kind !== 'token') throw new DistributionError('UNSUPPORTED');
     const issuedAtMs = this.#now();
     const seconds = Math.floor(issuedAtMs / 1000);
     const claims: Claims = {

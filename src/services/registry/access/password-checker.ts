@@ -5,7 +5,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 
 /** Checks waiting for the worker: a few seconds' worth. */
 const MAX_WAITING = 64;
@@ -40,7 +40,7 @@ export class PasswordChecker implements AsyncDisposable {
 
   #compare(password: string, hash: string): Promise<boolean> {
     if (this.#waiting.size >= MAX_WAITING) {
-      throw new RegistryError('TOOMANYREQUESTS', { message: 'too many logins at once' });
+      throw new DistributionError('TOOMANYREQUESTS', { message: 'too many logins at once' });
     }
     const answer = Promise.withResolvers<boolean>();
     const id = this.#next++;

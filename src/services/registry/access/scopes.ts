@@ -1,5 +1,5 @@
 /** Scopes of the token protocol: `type:name:action,action` (Docker Registry v2 token scope grammar). */
-import { RegistryError } from '#types/registry-error.ts';
+import { DistributionError } from '#types/distribution-error.ts';
 
 /** Scopes in one request for a token. */
 const MAX_SCOPES = 100;
@@ -14,7 +14,7 @@ export interface Scope {
 /** Reads scopes, each value possibly holding several divided by blanks. */
 export function parseScopes(values: readonly string[]): Scope[] {
   const words = values.flatMap((value) => value.split(' ')).filter((word) => word !== '');
-  if (words.length > MAX_SCOPES) throw new RegistryError('UNSUPPORTED', { message: 'too many scopes' });
+  if (words.length > MAX_SCOPES) throw new DistributionError('UNSUPPORTED', { message: 'too many scopes' });
   return words.flatMap((word) => {
     const first = word.indexOf(':');
     const last = word.lastIndexOf(':');

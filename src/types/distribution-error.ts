@@ -49,7 +49,7 @@ const CODES: Readonly<Record<RegistryCode, readonly [ErrorKind, string]>> = {
 };
 
 /** An error the registry answers with `{"errors":[{code, message, detail}]}`. */
-export class RegistryError extends GantryError {
+export class DistributionError extends GantryError {
   readonly code: RegistryCode;
   readonly detail: unknown;
 
