@@ -151,9 +151,9 @@ describe('the storage of the registry', () => {
     );
     for (const [tag, layer] of live) {
       assert.equal((await registry.ask('GET', `/v2/busy/app/manifests/${tag}`)).status, 200);
-      assert.deepEqual((await registry.ask('GET', `/v2/busy/app/blobs/${sha256(layer)}`)).body, layer);
+      assert.ok((await registry.ask('GET', `/v2/busy/app/blobs/${sha256(layer)}`)).body.equals(layer));
     }
-    assert.deepEqual((await registry.ask('GET', `/v2/busy/app/blobs/${sha256(shared)}`)).body, shared);
+    assert.ok((await registry.ask('GET', `/v2/busy/app/blobs/${sha256(shared)}`)).body.equals(shared));
     assert.match((await registry.command('fsck', '--deep')).stdout, /: clean\n$/);
     assert.match(
       (await registry.ask('GET', '/metrics')).text,
