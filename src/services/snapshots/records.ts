@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, readlinkSync, renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Database, Migration, Row } from '#system/database/database.ts';
 import { hasCode } from '#system/kernel/errno.ts';
 import type { Digest } from '#types/digest.ts';
@@ -55,6 +56,8 @@ function layerOf(row: Row): LayerRecord {
 
 const SHORT_LINKS = 'l';
 const TRASH = 'trash';
+/** The answer to a removal, and the removals after it, come before the deleting of many files. */
+const EMPTYING_DELAY_MS = 150;
 const TEMPORARY = 'tmp';
 
 /** Rows and directories of one driver. Layers and snapshots are held in memory too; the database is the truth. */
@@ -265,7 +268,7 @@ export class SnapshotRecords {
     this.#working.add(target);
     const previous = this.#emptying ?? Promise.resolve();
     // What cannot be removed now stays in the trash until the next start.
-    this.#emptying = Promise.all([previous, after]).then(() =>
+    this.#emptying = Promise.all([previous, after, delay(EMPTYING_DELAY_MS)]).then(() =>
       rm(target, { recursive: true, force: true })
         .catch(() => {})
         .finally(() => this.#working.delete(target)),
