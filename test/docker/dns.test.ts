@@ -113,12 +113,33 @@ describe('names on user-defined networks', () => {
   test('IPv6 addresses are answered and lead back', async () => {
     const group = (0x1000 + (Date.now() % 0xe000)).toString(16);
     const prefix = `fd${(process.pid & 255).toString(16).padStart(2, '0')}:${group}:53::`;
-    const net = await network('six', '--ipv6', '--subnet', `${prefix}/64`);
-    const web = await start('six-web', '--network', net, '--ip6', `${prefix}53`);
-    const asker = await start('six-asker', '--network', net);
-    const answer = await daemon.ok('exec', asker, 'nslookup', '-type=aaaa', web, '127.0.0.11');
+    // In a network namespace of its own: such a network turns on the forwarding of IPv6 for the whole host.
+    await using own = await startDaemon({ ownNetwork: true });
+    const [net, web, asker] = [own.name('six'), own.name('six-web'), own.name('six-asker')];
+    await using stack = new AsyncDisposableStack();
+    await own.ok('network', 'create', '--ipv6', '--subnet', `${prefix}/64`, net);
+    stack.defer(async () => {
+      await own.docker(['rm', '-f', web, asker]);
+      await own.ok('network', 'rm', net);
+    });
+    await own.ok(
+      'run',
+      '-d',
+      '--init',
+      '--name',
+      web,
+      '--network',
+      net,
+      '--ip6',
+      `${prefix}53`,
+      'busybox',
+      'sleep',
+      '1000',
+    );
+    await own.ok('run', '-d', '--init', '--name', asker, '--network', net, 'busybox', 'sleep', '1000');
+    const answer = await own.ok('exec', asker, 'nslookup', '-type=aaaa', web, '127.0.0.11');
     assert.match(answer, new RegExp(`Address: ${prefix}53$`, 'm'));
-    const pointer = await daemon.ok('exec', asker, 'nslookup', `${prefix}53`, '127.0.0.11');
+    const pointer = await own.ok('exec', asker, 'nslookup', `${prefix}53`, '127.0.0.11');
     assert.match(pointer, new RegExp(`name = ${web}\\.${net}`));
   });
 
