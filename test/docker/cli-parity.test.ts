@@ -23,8 +23,6 @@ run nosuch/
 run -m 1 busybox
 run --memory abc busybox
 run --restart bogus busybox
-run -p x busybox
-run -p 80:80:80:80 busybox
 run --env-file /nonexistent busybox
 run --mount bogus busybox
 run --network container: busybox
@@ -50,7 +48,6 @@ run --memory-swappiness 200 busybox
 run --link x:y:z busybox
 run --device-read-bps /dev/sda:x busybox
 run --restart on-failure:x busybox
-run --publish 99999:80 busybox
 run --expose 80:80 busybox
 run --volumes-from nosuch busybox true
 run --cap-add BOGUS busybox true
