@@ -103,6 +103,7 @@ export class WarmShims implements AsyncDisposable {
       });
     } catch {
       // Not being warm only costs time: the next start launches its own shim and reports what is wrong.
+      killStrayShims(bundle, 'idle');
       rmSync(bundle, { recursive: true, force: true });
     }
   }
