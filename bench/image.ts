@@ -4,7 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { makeEntry, tarCodec } from '#services/images/tar-codec.ts';
+import { tarCodec } from '#services/images/tar-codec.ts';
+import { makeEntry } from '#system/tar/entry.ts';
 import { TAR_END, tarPadding } from '#system/tar/writer.ts';
 
 const LAYERS = 8;

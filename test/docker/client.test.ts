@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
@@ -10,6 +9,7 @@ import { Client, type ClientOptions } from '#client/client.ts';
 import type { CreateContainerOptions } from '#client/containers.ts';
 import { errorKind } from '#types/errors.ts';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
+import { freePort } from '../harness/free-port.ts';
 import { run } from '../harness/processes.ts';
 
 let daemon: TestDaemon;
@@ -214,16 +214,6 @@ function makeCertificates(directory: string): void {
     const signing = ['-CA', 'ca.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-extfile', `${name}.ext`];
     openssl('x509', '-req', '-in', `${name}.csr`, ...signing, '-out', `${name}.pem`, '-days', '2');
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const { promise, resolve: listening } = Promise.withResolvers<void>();
-  server.listen(0, '127.0.0.1', listening);
-  await promise;
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }
 
 test('TLS with client certificates carries requests and half-closed streams; strangers are refused', async (context) => {

@@ -9,22 +9,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { orphans } from '../harness/orphans.ts';
 import { eventually } from '../harness/processes.ts';
+import { randomNumbers } from '../harness/random.ts';
 
 const foreign = process.env['GANTRY_TEST_HOST'] !== undefined;
 const options = foreign ? { skip: 'needs a daemon process of our own; GANTRY_TEST_HOST names another engine' } : {};
 const KILLS = Number(process.env['GANTRY_TEST_KILLS'] ?? 12);
 const MAX_KILL_DELAY_MS = 700;
-
-/** Numbers in [0, 1) that a seed repeats (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
 
 /** What the client was told; only acknowledged facts go in. */
 interface Promised {

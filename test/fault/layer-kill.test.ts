@@ -8,9 +8,11 @@ import { createReadStream, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { makeEntry, type TarPiece, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
+import { type TarPiece, tarCodec, writeArchive } from '#services/images/tar-codec.ts';
+import { makeEntry } from '#system/tar/entry.ts';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { eventually, run } from '../harness/processes.ts';
+import { randomNumbers } from '../harness/random.ts';
 import { startRegistry } from '../harness/registry.ts';
 
 const options = {
@@ -22,15 +24,6 @@ const LAYERS = 4;
 const FILES = 300;
 /** Longest wait before the kill: about what an uninterrupted load takes. */
 const MAX_KILL_DELAY_MS = 500;
-
-/** Deterministic numbers in [0, 1), so that a failing round can be repeated. */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 1_103_515_245 + 12_345) % 2_147_483_648;
-    return state / 2_147_483_648;
-  };
-}
 
 async function bytesOf(source: AsyncIterable<Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = [];

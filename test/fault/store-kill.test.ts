@@ -10,22 +10,12 @@ import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startDaemon, type TestDaemon } from '../harness/daemon.ts';
 import { run } from '../harness/processes.ts';
+import { randomNumbers } from '../harness/random.ts';
 
 const foreign = process.env['GANTRY_TEST_HOST'] !== undefined;
 const options = foreign ? { skip: 'needs a daemon process of our own; GANTRY_TEST_HOST names another engine' } : {};
 const KILLS = Number(process.env['GANTRY_TEST_KILLS'] ?? 4);
 const MAX_KILL_DELAY_MS = 900;
-
-/** Numbers in [0, 1) that a seed repeats (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
 
 /** Names that must be there; a name whose command was cut off is in neither set. */
 interface Promised {

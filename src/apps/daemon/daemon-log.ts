@@ -44,3 +44,16 @@ export class DaemonLog implements Logger {
 function quote(text: string): string {
   return /^[\w.:/@-]+$/.test(text) ? text : JSON.stringify(text);
 }
+
+/** Logs what nobody caught, with its stack, instead of ending the process. */
+export function surviveBugs(): void {
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(
+      `level=error msg="uncaught exception" error=${JSON.stringify(error.stack ?? String(error))}\n`,
+    );
+  });
+  process.on('unhandledRejection', (reason) => {
+    const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
+    process.stderr.write(`level=error msg="unhandled rejection" error=${JSON.stringify(text)}\n`);
+  });
+}

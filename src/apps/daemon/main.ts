@@ -6,7 +6,7 @@ import { detectCgroups } from '#system/cgroup/support.ts';
 import { errorMessage } from '#types/errors.ts';
 import { apiRoutes } from './api-routes.ts';
 import { type Assembled, assemble } from './assemble.ts';
-import { DaemonLog } from './daemon-log.ts';
+import { DaemonLog, surviveBugs } from './daemon-log.ts';
 import { ApiServer } from './http/server.ts';
 import { trimWhenIdle } from './idle-memory.ts';
 import { type Listener, listen } from './listeners.ts';
@@ -160,13 +160,7 @@ function publishReload(daemon: Assembled, options: DaemonOptions): void {
 }
 
 // A bug must not take running containers' daemon down; it is logged with its stack and the daemon goes on.
-process.on('uncaughtException', (error) => {
-  process.stderr.write(`level=error msg="uncaught exception" error=${JSON.stringify(error.stack ?? String(error))}\n`);
-});
-process.on('unhandledRejection', (reason) => {
-  const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
-  process.stderr.write(`level=error msg="unhandled rejection" error=${JSON.stringify(text)}\n`);
-});
+surviveBugs();
 
 try {
   process.exitCode = await main();

@@ -2,7 +2,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ExitError } from '#apps/cli/args/usage-error.ts';
-import { DaemonLog } from '#apps/daemon/daemon-log.ts';
+import { DaemonLog, surviveBugs } from '#apps/daemon/daemon-log.ts';
 import { collectGarbage } from '#engine/registry/collect.ts';
 import { checkRegistry } from '#services/registry/check.ts';
 import type { Collected } from '#services/registry/collector.ts';
@@ -157,13 +157,7 @@ async function check(words: readonly string[]): Promise<number> {
 }
 
 // A bug must not end a registry that serves; it is logged with its stack.
-process.on('uncaughtException', (error) => {
-  process.stderr.write(`level=error msg="uncaught exception" error=${JSON.stringify(error.stack ?? String(error))}\n`);
-});
-process.on('unhandledRejection', (reason) => {
-  const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
-  process.stderr.write(`level=error msg="unhandled rejection" error=${JSON.stringify(text)}\n`);
-});
+surviveBugs();
 
 try {
   process.exitCode = await main(process.argv.slice(2));

@@ -22,8 +22,9 @@ import {
 import { expandWord } from '#services/build/expand.ts';
 import type { Image, ImageRunConfig } from '#services/images/contract.ts';
 import type { ImageStore, LayerHold } from '#services/images/store.ts';
-import { makeEntry, type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
+import { type TarCodec, type TarPiece, writeArchive } from '#services/images/tar-codec.ts';
 import { nowNs } from '#system/clock/clock.ts';
+import { makeEntry } from '#system/tar/entry.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
 import { newId, shortId } from '#types/ids.ts';

@@ -9,6 +9,7 @@ import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { TarEntry } from '#system/tar/contract.ts';
 import type { Digest } from '#types/digest.ts';
 import { GantryError } from '#types/errors.ts';
+import { cleanRelative } from '#types/path.ts';
 
 /** One file, directory or link of a source tree; `path` has no leading slash. */
 export interface SourceEntry {
@@ -29,17 +30,6 @@ export interface SourceTree {
 
 /** Entries in one build context. */
 export const CONTEXT_ENTRY_LIMIT = 1_000_000;
-
-/** Removes `.`, `..` and doubled slashes; never leaves the root. */
-export function cleanRelative(path: string): string {
-  const parts: string[] = [];
-  for (const part of path.split('/')) {
-    if (part === '' || part === '.') continue;
-    if (part === '..') parts.pop();
-    else parts.push(part);
-  }
-  return parts.join('/');
-}
 
 /** A tree from a list of entries. */
 export class EntryTree implements SourceTree {

@@ -2,7 +2,8 @@
 import type { Image } from '#services/images/contract.ts';
 import type { ImageStore } from '#services/images/store.ts';
 import { GantryError } from '#types/errors.ts';
-import { cleanRelative, type SourceTree } from './context.ts';
+import { cleanRelative } from '#types/path.ts';
+import type { SourceTree } from './context.ts';
 import type { CopyLookup } from './copy.ts';
 import { RootView } from './rootfs.ts';
 

@@ -4,10 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import { compileGoPattern } from '#services/build/go-match.ts';
-import { makeEntry, type TarCodec, type TarPiece } from '#services/images/tar-codec.ts';
+import type { TarCodec, TarPiece } from '#services/images/tar-codec.ts';
 import { nowNs } from '#system/clock/clock.ts';
+import { makeEntry } from '#system/tar/entry.ts';
 import { GantryError } from '#types/errors.ts';
-import { cleanRelative, hashEntries, type SourceEntry } from './context.ts';
+import { cleanRelative } from '#types/path.ts';
+import { hashEntries, type SourceEntry } from './context.ts';
 import type { RootView } from './rootfs.ts';
 
 /** One resolved source of a COPY. */

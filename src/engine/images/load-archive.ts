@@ -11,6 +11,7 @@ import type { TarCodec } from '#services/images/tar-codec.ts';
 import type { StagedLayer } from '#services/snapshots/contract.ts';
 import { type Digest, digestHex, digestOf, isDigest } from '#types/digest.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
+import { cleanRelative } from '#types/path.ts';
 import { type StoredLayerSource, stageBlob } from './layer.ts';
 
 /** Files in one archive. */
@@ -36,17 +37,6 @@ interface BlobFile {
 }
 
 type ArchiveFile = { readonly bytes: Buffer; readonly digest: Digest } | BlobFile;
-
-/** A path without `.`, `..` and doubled slashes. */
-export function cleanPath(path: string): string {
-  const parts: string[] = [];
-  for (const part of path.split('/')) {
-    if (part === '' || part === '.') continue;
-    if (part === '..') parts.pop();
-    else parts.push(part);
-  }
-  return parts.join('/');
-}
 
 /** The digest that the extracting thread took; where extraction failed, the file is read for it. */
 async function digestOfLayer(file: Ingest, staging: Promise<StagedLayer> | undefined): Promise<Digest | undefined> {
@@ -97,13 +87,13 @@ export class LoadArchive implements AsyncDisposable {
       count += 1;
       if (count > ARCHIVE_ENTRY_LIMIT)
         throw new GantryError('invalid', `invalid archive: more than ${ARCHIVE_ENTRY_LIMIT} entries`);
-      const path = cleanPath(entry.path);
+      const path = cleanRelative(entry.path);
       if (entry.type === 'file') await this.#take(path, { content, sizeBytes: entry.sizeBytes }, signal);
       else if (entry.type === 'symlink') {
         const directory = path.slice(0, Math.max(0, path.lastIndexOf('/')));
         const target = entry.linkPath.startsWith('/') ? entry.linkPath : `${directory}/${entry.linkPath}`;
-        this.#links.set(path, cleanPath(target));
-      } else if (entry.type === 'link') this.#links.set(path, cleanPath(entry.linkPath));
+        this.#links.set(path, cleanRelative(target));
+      } else if (entry.type === 'link') this.#links.set(path, cleanRelative(entry.linkPath));
     }
     await Promise.all(this.#pending);
   }
@@ -195,7 +185,7 @@ export class LoadArchive implements AsyncDisposable {
   }
 
   #find(path: string): ArchiveFile {
-    let name = cleanPath(path);
+    let name = cleanRelative(path);
     for (let hop = 0; hop < LINK_LIMIT; hop += 1) {
       const file = this.#files.get(name);
       if (file !== undefined) return file;
@@ -207,7 +197,7 @@ export class LoadArchive implements AsyncDisposable {
   }
 
   has(path: string): boolean {
-    return this.#files.has(cleanPath(path)) || this.#links.has(cleanPath(path));
+    return this.#files.has(cleanRelative(path)) || this.#links.has(cleanRelative(path));
   }
 
   /** The digest of a file's bytes. */

@@ -16,26 +16,6 @@ export interface TarCodec {
 /** The engine's own codec. */
 export const tarCodec: TarCodec = { read: readTar, header: tarHeader, decompress };
 
-/** An entry with the usual defaults. */
-export function makeEntry(path: string, type: TarEntry['type'], fields: Partial<TarEntry> = {}): TarEntry {
-  return {
-    path,
-    type,
-    linkPath: '',
-    mode: type === 'directory' ? 0o755 : 0o644,
-    uid: 0,
-    gid: 0,
-    userName: '',
-    groupName: '',
-    sizeBytes: 0,
-    modifiedNs: 0n,
-    deviceMajor: 0,
-    deviceMinor: 0,
-    xattrs: new Map(),
-    ...fields,
-  };
-}
-
 /** An entry to write: its bytes are read only when its turn comes. */
 export interface TarPiece {
   readonly entry: TarEntry;

@@ -25,15 +25,16 @@ import {
 import { checkIpv6Subnet, linkGroup, linkRules, localMac, portRules } from './bridge-endpoint.ts';
 import { type BridgeSettings, parseBridgeSettings } from './bridge-settings.ts';
 import type { Endpoint, NetworkDetails, NetworkSpec } from './contract.ts';
-import type {
-  AllocatedPool,
-  EndpointRecord,
-  JoinContext,
-  NetworkDriver,
-  NetworkPlan,
-  NetworkRecord,
-  OpenSandbox,
-  PublishFamilies,
+import {
+  type AllocatedPool,
+  type EndpointRecord,
+  endpointRecord,
+  type JoinContext,
+  type NetworkDriver,
+  type NetworkPlan,
+  type NetworkRecord,
+  type OpenSandbox,
+  type PublishFamilies,
 } from './driver.ts';
 import {
   addBridge,
@@ -254,16 +255,9 @@ export class BridgeDriver implements NetworkDriver {
       ports: [],
     };
     const record: EndpointRecord = {
-      endpoint,
-      containerId: request.containerId,
-      containerName: request.containerName,
+      ...endpointRecord(request, endpoint),
       hostInterface: `veth${randomBytes(4).toString('hex').slice(0, 7)}`,
       links: linkRules(context, endpoint.ipAddress),
-      exposed: request.exposed,
-      publish: request.publish,
-      gatewayPriority: request.gatewayPriority ?? 0,
-      names: request.names ?? [],
-      aliasedLinks: request.aliasedLinks ?? {},
     };
     context.save(record);
     undo.defer(() => this.#deleteLink(record.hostInterface));

@@ -56,6 +56,22 @@ export interface EndpointRecord {
   readonly routesByDevice?: boolean;
 }
 
+/** The record of an endpoint as asked for, without a host side and without links. */
+export function endpointRecord(request: EndpointRequest, endpoint: Endpoint): EndpointRecord {
+  return {
+    endpoint,
+    containerId: request.containerId,
+    containerName: request.containerName,
+    hostInterface: '',
+    links: [],
+    exposed: request.exposed,
+    publish: request.publish,
+    gatewayPriority: request.gatewayPriority ?? 0,
+    names: request.names ?? [],
+    aliasedLinks: request.aliasedLinks ?? {},
+  };
+}
+
 /** A sandbox with a netlink socket inside it. */
 export interface OpenSandbox extends Sandbox {
   readonly netlink: NetlinkSocket;

@@ -21,7 +21,15 @@ import type { Id } from '#types/ids.ts';
 import { macOf, parseCidr, parseIp } from './address.ts';
 import { isInterfaceName } from './bridge-settings.ts';
 import type { Endpoint, NetworkSpec } from './contract.ts';
-import type { EndpointRecord, JoinContext, NetworkDriver, NetworkPlan, NetworkRecord, OpenSandbox } from './driver.ts';
+import {
+  type EndpointRecord,
+  endpointRecord,
+  type JoinContext,
+  type NetworkDriver,
+  type NetworkPlan,
+  type NetworkRecord,
+  type OpenSandbox,
+} from './driver.ts';
 import { configureInterface } from './interface.ts';
 
 export interface MacvlanOptions {
@@ -194,16 +202,7 @@ export class Macvlan implements NetworkDriver {
       ports: [],
     };
     const record: EndpointRecord = {
-      endpoint,
-      containerId: request.containerId,
-      containerName: request.containerName,
-      hostInterface: '',
-      links: [],
-      exposed: request.exposed,
-      publish: request.publish,
-      gatewayPriority: request.gatewayPriority ?? 0,
-      names: request.names ?? [],
-      aliasedLinks: request.aliasedLinks ?? {},
+      ...endpointRecord(request, endpoint),
       ...(leadsOut && byDevice ? { routesByDevice: true } : {}),
     };
     context.save(record);

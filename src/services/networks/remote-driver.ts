@@ -12,7 +12,15 @@ import { errorMessage, GantryError } from '#types/errors.ts';
 import { formatPrefix, parseCidr, tryParseCidr, tryParseIp } from './address.ts';
 import { isInterfaceName } from './bridge-settings.ts';
 import type { Endpoint } from './contract.ts';
-import type { EndpointRecord, JoinContext, NetworkDriver, NetworkPlan, NetworkRecord, OpenSandbox } from './driver.ts';
+import {
+  type EndpointRecord,
+  endpointRecord,
+  type JoinContext,
+  type NetworkDriver,
+  type NetworkPlan,
+  type NetworkRecord,
+  type OpenSandbox,
+} from './driver.ts';
 import { configureInterface } from './interface.ts';
 
 const GENERIC = 'com.docker.network.generic';
@@ -104,18 +112,7 @@ export class RemoteDriver implements NetworkDriver {
       ipv6Gateway: '',
       ports: [],
     };
-    const recordOf = (endpoint: Endpoint): EndpointRecord => ({
-      endpoint,
-      containerId: request.containerId,
-      containerName: request.containerName,
-      hostInterface: '',
-      links: [],
-      exposed: request.exposed,
-      publish: request.publish,
-      gatewayPriority: request.gatewayPriority ?? 0,
-      names: request.names ?? [],
-      aliasedLinks: request.aliasedLinks ?? {},
-    });
+    const recordOf = (endpoint: Endpoint): EndpointRecord => endpointRecord(request, endpoint);
     context.save(recordOf(planned));
     const created = await this.#call('CreateEndpoint', {
       ...ids,

@@ -13,6 +13,7 @@ import { listFd, openAt, openRoot, statAt } from '#system/kernel/path.ts';
 import { openDirectoryAt } from '#system/kernel/tree.ts';
 import { setXattr } from '#system/kernel/xattr.ts';
 import type { TarEntry } from '#system/tar/contract.ts';
+import { makeEntry } from '#system/tar/entry.ts';
 import { TarError } from '#system/tar/header.ts';
 import { pack, packedBlocks, type SeenLinks } from '#system/tar/pack.ts';
 import { readTar } from '#system/tar/reader.ts';
@@ -203,21 +204,7 @@ async function placeEntry(unpacker: Unpacker, item: Parameters<Unpacker['place']
 }
 
 function whiteoutEntry(path: string): TarEntry {
-  return {
-    path,
-    type: 'file',
-    linkPath: '',
-    mode: 0o600,
-    uid: 0,
-    gid: 0,
-    userName: '',
-    groupName: '',
-    sizeBytes: 0,
-    modifiedNs: 0n,
-    deviceMajor: 0,
-    deviceMinor: 0,
-    xattrs: new Map(),
-  };
+  return makeEntry(path, 'file', { mode: 0o600 });
 }
 
 /** Differences as a layer archive. `all` writes unchanged entries too (overlay's upper directories). */

@@ -4,6 +4,7 @@
  */
 import type { Stats } from 'node:fs';
 import type { TarEntry, TarEntryType } from '#system/tar/contract.ts';
+import { makeEntry } from '#system/tar/entry.ts';
 import { TAR_END, tarBlocks } from '#system/tar/writer.ts';
 
 const fs = process.getBuiltinModule('node:fs');
@@ -76,21 +77,8 @@ async function* walk(path: string, name: string, relative: string, options: Pack
 
 /** A file that exists only in the archive. */
 export function packText(name: string, text: Buffer, seconds: number): AsyncIterable<Buffer> {
-  const entry: TarEntry = {
-    path: name,
-    type: 'file',
-    linkPath: '',
-    mode: 0o600,
-    uid: 0,
-    gid: 0,
-    userName: '',
-    groupName: '',
-    sizeBytes: text.length,
-    modifiedNs: BigInt(seconds) * 1_000_000_000n,
-    deviceMajor: 0,
-    deviceMinor: 0,
-    xattrs: new Map(),
-  };
+  const modifiedNs = BigInt(seconds) * 1_000_000_000n;
+  const entry = makeEntry(name, 'file', { mode: 0o600, sizeBytes: text.length, modifiedNs });
   return tarBlocks(entry, text.length === 0 ? [] : [text]);
 }
 

@@ -3,6 +3,7 @@
  * the command table; the layout (columns, order, sections) is docker's.
  */
 import { type CommandSpec, childCommands, type FlagSpec } from './command-table.ts';
+import { HELP } from './parse-flags.ts';
 
 const COMMON = ['run', 'exec', 'ps', 'build', 'pull', 'push', 'images', 'login', 'logout', 'search', 'version', 'info'];
 const MANAGEMENT = [
@@ -97,16 +98,6 @@ function commandList(names: readonly { name: string; purpose: string }[]): strin
   const width = Math.max(NAME_PADDING, ...names.map(({ name }) => name.length));
   return names.map(({ name, purpose }) => `  ${name.padEnd(width)} ${capitalised(purpose)}`).join('\n');
 }
-
-const HELP: FlagSpec = {
-  name: 'help',
-  short: '',
-  type: 'bool',
-  initial: '',
-  status: '',
-  purpose: 'print usage',
-  minApi: '',
-};
 
 /** The help of a command. */
 export function commandHelp(command: CommandSpec, width: number = DEFAULT_WIDTH): string {

@@ -58,7 +58,8 @@ function isBool(flag: FlagSpec): boolean {
   return flag.type === 'bool';
 }
 
-const HELP: FlagSpec = {
+/** The flag that every command has. */
+export const HELP: FlagSpec = {
   name: 'help',
   short: '',
   type: 'bool',

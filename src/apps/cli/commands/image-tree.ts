@@ -5,6 +5,7 @@ import { ellipsis } from '../format/table.ts';
 import { filtersOf, type Session } from '../session.ts';
 import { INFORMATION } from '../terminal/notes.ts';
 import { humanSize } from '../text/go-text.ts';
+import type { ImageSummary } from './images.ts';
 
 const RESET = '\x1b[0m';
 const WARNING_COLOR = '\x1b[93m';
@@ -46,13 +47,7 @@ interface Manifest {
   } | null;
 }
 
-interface Summary {
-  readonly Id: string;
-  readonly RepoTags: readonly string[] | null;
-  readonly RepoDigests: readonly string[] | null;
-  readonly Created: number;
-  readonly Size: number;
-  readonly Containers: number;
+interface Summary extends ImageSummary {
   readonly Manifests?: readonly Manifest[] | null;
 }
 

@@ -1,9 +1,10 @@
 /** `POST /build` with the classic builder; BuildKit (`version=2`) answers 501 by name. */
 import type { PullBase } from '#engine/build/base-image.ts';
 import { type BuildContext, type BuildOptions, buildImage } from '#engine/build/build.ts';
-import { applyIgnore, cleanRelative, type EntryTree, readContext, readText } from '#engine/build/context.ts';
+import { applyIgnore, type EntryTree, readContext, readText } from '#engine/build/context.ts';
 import { type PullContext, pullImage } from '#engine/images/pull.ts';
 import { errorMessage, GantryError } from '#types/errors.ts';
+import { cleanRelative } from '#types/path.ts';
 import { parsePlatform } from '#types/platform.ts';
 import { parseReference, type Reference, withDefaultTag } from '#types/reference.ts';
 import { bodyBytes } from '../http/body.ts';
